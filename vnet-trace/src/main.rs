@@ -1,0 +1,2 @@
+//! vnet-trace
+fn main() {}
