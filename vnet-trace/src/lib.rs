@@ -1,1 +1,3 @@
 //! vnet-trace
+
+pub mod collect;

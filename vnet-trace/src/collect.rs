@@ -1,0 +1,3 @@
+//! The only stage that touches the machine: takes a question and gives a recording.
+
+pub mod kernel;
