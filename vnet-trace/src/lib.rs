@@ -1,3 +1,8 @@
-//! vnet-trace
+//! Follows a ping through Linux virtual networks and says where it died, why, and how to mend it.
+//!
+//! *collect* records what the kernel did and how the network is configured; *correlate* and *reconstruct* put
+//! the packets' way together; *predict* says what the configuration alone would do; *diagnose* names the cause;
+//! *present* tells a person. Everything between [`model::recording::Recording`] and [`model::diagnosis::Diagnosis`] is pure.
 
 pub mod collect;
+pub mod model;
