@@ -1,0 +1,3 @@
+//! What the machine would do with a packet, from its configuration alone.
+
+pub mod netfilter;

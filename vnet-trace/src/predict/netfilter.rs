@@ -1,0 +1,12 @@
+//! What the packet filter makes of a packet: a pure evaluator of nftables, iptables, ebtables and arptables rules.
+//!
+//! Takes a [`crate::model::netfilter::Ruleset`], a place ([`context::HookContext`]), a packet ([`packet::Packet`]) and somebody
+//! who answers for the host ([`context::Oracle`]). Gives an [`outcome::Evaluation`]: accepted, lost at this rule, or undecided
+//! because of these rules.
+//!
+//! It deliberately does not follow the packet from hook to hook, route it, or translate packets of known connections: the
+//! caller does, with the effects given here and with [`packet::NatBinding`].
+
+pub mod context;
+pub mod outcome;
+pub mod packet;
