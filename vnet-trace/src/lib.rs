@@ -5,5 +5,6 @@
 //! *present* tells a person. Everything between [`model::recording::Recording`] and [`model::diagnosis::Diagnosis`] is pure.
 
 pub mod collect;
+pub mod diagnose;
 pub mod model;
 pub mod predict;

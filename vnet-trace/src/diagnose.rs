@@ -1,0 +1,3 @@
+//! Names the cause of a loss. The vocabulary is [`registry`].
+
+pub mod registry;
