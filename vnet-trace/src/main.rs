@@ -1,2 +1,7 @@
-//! vnet-trace
-fn main() {}
+//! The program `vnet-trace`: parses, runs, prints the error, gives the exit code. See [`vnet_trace::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vnet_trace::cli::main()
+}

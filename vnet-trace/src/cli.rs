@@ -1,0 +1,60 @@
+//! The command line: one file per subcommand, each with its arguments and a `run` that returns an exit code.
+//!
+//! A subcommand reads its arguments, calls the library, writes what `present` made of it. What deserves a unit test lives
+//! in the library. To add one: a file `cli/NAME.rs` with `Args` and `run(&Args) -> Result<Exit, Failure>`, a variant of
+//! [`Command`], and its line in [`Command::run`].
+
+pub mod exit;
+pub mod failure;
+pub mod lab;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use exit::Exit;
+pub use failure::Failure;
+
+/// Follow a ping through Linux virtual networks, and say where it died, why, and how to fix it.
+#[derive(Debug, Parser)]
+#[command(name = "vnet-trace", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// The fault labs: small networks with one fault each, as lessons and as tests
+    Lab(lab::Args),
+}
+
+impl Command {
+    fn run(self) -> Result<Exit, Failure> {
+        match self {
+            Self::Lab(args) => lab::run(args),
+        }
+    }
+}
+
+/// The whole program. Usage errors end in clap with exit code 2, which is [`Exit::Trouble`].
+pub fn main() -> ExitCode {
+    let exit = Cli::parse().command.run().unwrap_or_else(|failure| {
+        // When standard error is closed there is nobody to tell.
+        let _ = write!(std::io::stderr(), "{failure}");
+        Exit::Trouble
+    });
+    exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        super::Cli::command().debug_assert();
+    }
+}
