@@ -7,6 +7,14 @@
 //! It deliberately does not follow the packet from hook to hook, route it, or translate packets of known connections: the
 //! caller does, with the effects given here and with [`packet::NatBinding`].
 
+mod condition;
 pub mod context;
+mod mangle;
+mod nat;
 pub mod outcome;
 pub mod packet;
+mod raw;
+mod read;
+mod walk;
+
+pub use walk::{chains_at, evaluate};

@@ -79,7 +79,8 @@ pub enum Statement {
         /// As written.
         text: String,
     },
-    /// Not understood. It may match or not, and act or not.
+    /// An action that is not understood: it may drop, accept, or do something else and go on. (A condition that is not
+    /// understood is a match with an unknown expression.)
     Unknown {
         /// As written.
         text: String,

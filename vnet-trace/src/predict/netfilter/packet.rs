@@ -133,6 +133,10 @@ pub struct Conntrack {
     pub snat: Option<bool>,
     /// The addresses with which the connection began. None: not known; for a new connection the evaluator fills it in.
     pub original: Option<Tuple>,
+    /// Whether nat chains have already been asked about the destination of this connection.
+    pub destination_settled: bool,
+    /// Whether nat chains have already been asked about the source of this connection.
+    pub source_settled: bool,
 }
 
 /// conntrack's states.
@@ -202,7 +206,7 @@ impl Packet {
                 reply: Some(false),
                 dnat: Some(false),
                 snat: Some(false),
-                original: None,
+                ..Conntrack::default()
             },
         }
     }
