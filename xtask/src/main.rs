@@ -1,2 +1,55 @@
-//! xtask
-fn main() {}
+//! Everything that is done to this repository, one command per file. People and CI run the same commands.
+//!
+//! `cargo xtask demo` and `cargo xtask test` are the two to know: each works on a fresh machine with Rust and a C compiler,
+//! installing from the machine's own package sources what is missing, after saying so.
+
+mod bench;
+mod ci;
+mod demo;
+mod labs;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Build, test, measure and show vnet-trace
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+enum Xtask {
+    /// Install the programs and libraries that building and testing need
+    Setup(setup::Args),
+    /// Build the program and show it on one lab: a ping between two ends in one namespace
+    Demo,
+    /// Run every test and every lab
+    Test(test::Args),
+    /// What CI runs: format, lints, the compiled probes, then `test`
+    Ci(ci::Args),
+    /// Run all labs and compare the confusion matrix with the one that is checked in
+    Labs(labs::Args),
+    /// Measure start, verdicts and memory
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::parse() {
+        Xtask::Setup(args) => setup::run(&args),
+        Xtask::Demo => demo::run(),
+        Xtask::Test(args) => test::run(&args),
+        Xtask::Ci(args) => ci::run(&args),
+        Xtask::Labs(args) => labs::run(&args),
+        Xtask::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("caused by: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

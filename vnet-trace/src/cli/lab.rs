@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Failure};
 use crate::lab::matrix::{Matrix, Score};
+use crate::lab::needs::Machine;
 use crate::lab::run::{Options, Part};
+use crate::lab::sandbox::Sandbox;
 use crate::lab::supervise::{self, Named, Plan};
 use crate::lab::{Lab, LabReport, Outcome, embedded, run as runner};
 use crate::present;
@@ -25,6 +27,9 @@ enum Action {
         /// Only the labs that come from a published case
         #[arg(long)]
         source: bool,
+        /// Only the labs that this machine cannot run, with what it lacks
+        #[arg(long)]
+        unmet: bool,
         /// One JSON document
         #[arg(short, long)]
         json: bool,
@@ -91,7 +96,7 @@ struct RunArgs {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.action {
-        Action::List { source, json } => list(source, json),
+        Action::List { source, unmet, json } => list(source, unmet, json),
         Action::Show { lab } => {
             let lab = find(&lab)?.lab;
             write!(std::io::stdout(), "{}", present::lab::page(&lab))?;
@@ -103,8 +108,18 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
 }
 
-fn list(source: bool, json: bool) -> Result<Exit, Failure> {
+fn list(source: bool, unmet: bool, json: bool) -> Result<Exit, Failure> {
     let labs: Vec<Lab> = embedded::all()?.into_iter().filter(|lab| !source || lab.source.is_some()).collect();
+    if unmet {
+        require_root()?;
+        let sandbox = Sandbox::enter()?;
+        let machine = Machine::seen_from(&sandbox);
+        let unmet: Vec<_> =
+            labs.iter().map(|lab| (lab, machine.unmet(lab))).filter(|(_, needs)| !needs.is_empty()).collect();
+        let text = if json { present::lab::unmet_json(&unmet) } else { present::lab::unmet(&unmet) };
+        write!(std::io::stdout(), "{text}")?;
+        return Ok(Exit::Good);
+    }
     let text = if json { present::lab::list_json(&labs) } else { present::lab::list(&labs) };
     write!(std::io::stdout(), "{text}")?;
     Ok(Exit::Good)

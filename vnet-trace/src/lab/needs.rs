@@ -4,6 +4,8 @@
 //! namespace. A kernel option is read from the kernel's configuration where there is one, and tried where there is none;
 //! a version is compared only with the bound that the lab itself declares.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -17,22 +19,43 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The needs that are not met, by name, a kernel bound last. Empty means that the lab can run.
 pub fn unmet(lab: &Lab, sandbox: &Sandbox) -> Vec<String> {
-    let machine = Machine { sandbox };
-    let mut unmet: Vec<String> = lab.needs.iter().filter(|need| !machine.meets(need)).map(Need::to_string).collect();
-    if let Some(bound) = lab.kernel
-        && !nix::sys::utsname::uname().is_ok_and(|name| bound.admits(&name.release().to_string_lossy()))
-    {
-        unmet.push(bound.to_string());
-    }
-    unmet
+    Machine::seen_from(sandbox).unmet(lab)
 }
 
-struct Machine<'a> {
+/// This machine, asked once for each need.
+#[derive(Debug)]
+pub struct Machine<'a> {
     sandbox: &'a Sandbox,
+    known: RefCell<HashMap<Need, bool>>,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    /// The machine on which this sandbox is, in which nothing has been built.
+    pub fn seen_from(sandbox: &'a Sandbox) -> Self {
+        Self { sandbox, known: RefCell::default() }
+    }
+
+    /// The needs of `lab` that are not met, by name, a kernel bound last.
+    pub fn unmet(&self, lab: &Lab) -> Vec<String> {
+        let mut unmet: Vec<String> = lab.needs.iter().filter(|need| !self.meets(need)).map(Need::to_string).collect();
+        if let Some(bound) = lab.kernel
+            && !nix::sys::utsname::uname().is_ok_and(|name| bound.admits(&name.release().to_string_lossy()))
+        {
+            unmet.push(bound.to_string());
+        }
+        unmet
+    }
+
     fn meets(&self, need: &Need) -> bool {
+        let known = self.known.borrow().get(need).copied();
+        known.unwrap_or_else(|| {
+            let met = self.ask(need);
+            self.known.borrow_mut().insert(need.clone(), met);
+            met
+        })
+    }
+
+    fn ask(&self, need: &Need) -> bool {
         match need {
             Need::Link(kind) => self.has_link_kind(kind),
             Need::Cmd(name) => self.has_program(name),

@@ -35,6 +35,22 @@ pub fn list_json(labs: &[Lab]) -> String {
     format!("{}\n", serde_json::Value::from(list))
 }
 
+/// One line per lab that this machine cannot run.
+pub fn unmet(labs: &[(&Lab, Vec<String>)]) -> String {
+    let id = labs.iter().map(|(lab, _)| lab.id.len()).max().unwrap_or(0);
+    labs.iter().fold(String::new(), |mut text, (lab, needs)| {
+        let _ = writeln!(text, "{:id$}  lacks {}", lab.id, needs.join(", "));
+        text
+    })
+}
+
+/// The same, as one JSON object: id → unmet needs.
+pub fn unmet_json(labs: &[(&Lab, Vec<String>)]) -> String {
+    let labs: serde_json::Map<_, _> =
+        labs.iter().map(|(lab, needs)| (lab.id.clone(), serde_json::json!(needs))).collect();
+    format!("{}\n", serde_json::Value::from(labs))
+}
+
 /// The whole lab, for a reader.
 pub fn page(lab: &Lab) -> String {
     let mut text = format!("{}\n{}\n\n{}\n", lab.id, lab.title, lab.story);

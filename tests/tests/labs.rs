@@ -1,0 +1,56 @@
+//! The labs, live: one test per lab, named by its id.
+//!
+//! Each test is `vnet-trace lab run --json ID`, the command that a person types: set up, ask, compare verdict, cause, place
+//! and notes, carry out the tool's fix, ping; then, in a fresh network, the lab's own fix, and ping. A lab whose needs this
+//! machine does not meet is reported as ignored, with the needs as its kind. Without root every lab needs root.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vnet_trace::lab::{LabReport, embedded};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // A lab mostly waits, and what it waits for must not come late: more than two at once only add load.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+
+    let program: &'static Path = Box::leak(tests::program().into_boxed_path());
+    let unmet = unmet_needs(program);
+    let trials = embedded::texts()
+        .into_iter()
+        .map(|(id, _)| {
+            let trial = Trial::test(id, move || run(program, id));
+            match unmet.get(id) {
+                Some(needs) => trial.with_kind(format!("needs {}", needs.join(", "))).with_ignored_flag(true),
+                None => trial,
+            }
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(program: &Path, id: &str) -> Result<(), Failed> {
+    let done = Command::new(program).args(["lab", "run", "--json", "--plain-ping", "--own-fix", id]).output()?;
+    let reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)
+        .map_err(|error| format!("no report: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+    match (&reports[..], done.status.code()) {
+        ([report], Some(0)) if report.misses().is_empty() => Ok(()),
+        ([report], _) if !report.misses().is_empty() => {
+            Err(report.misses().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").into())
+        }
+        (reports, code) => Err(format!("exit code {code:?} does not go with {reports:?}").into()),
+    }
+}
+
+/// id → needs that this machine does not meet.
+fn unmet_needs(program: &Path) -> HashMap<String, Vec<String>> {
+    if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        return embedded::texts().into_iter().map(|(id, _)| (id.to_owned(), vec!["root".to_owned()])).collect();
+    }
+    let listed = Command::new(program).args(["lab", "list", "--unmet", "--json"]).output();
+    // Not being able to tell is no reason to skip: then each lab says itself what is wrong.
+    listed.ok().and_then(|listed| serde_json::from_slice(&listed.stdout).ok()).unwrap_or_default()
+}

@@ -1,0 +1,42 @@
+//! `cargo xtask ci`: what must be right before anything is merged. The tests come last, so that their count is the last line.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use crate::setup::{self, Purpose};
+use crate::{shell, test};
+
+/// Arguments of `ci`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    test: test::Args,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    setup::install(&[Purpose::Build, Purpose::Labs])?;
+    if has_cargo_command("fmt") {
+        shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    }
+    if has_cargo_command("clippy") {
+        shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    }
+    test::run(&args.test)
+}
+
+/// rustfmt and clippy are components that a minimal toolchain lacks; what they check is checked where they are.
+fn has_cargo_command(name: &str) -> bool {
+    let mut command: Command = shell::cargo();
+    let there = command
+        .args([name, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        eprintln!("cargo {name} is not installed here; left out");
+    }
+    there
+}
