@@ -9,5 +9,6 @@ pub mod collect;
 pub mod diagnose;
 pub mod lab;
 pub mod model;
+pub mod packet;
 pub mod predict;
 pub mod present;
