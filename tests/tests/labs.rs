@@ -3,6 +3,10 @@
 //! Each test is `vnet-trace lab run --json ID`, the command that a person types: set up, ask, compare verdict, cause, place
 //! and notes, carry out the tool's fix, ping; then, in a fresh network, the lab's own fix, and ping. A lab whose needs this
 //! machine does not meet is reported as ignored, with the needs as its kind. Without root every lab needs root.
+//! The runner itself is tested with labs and a tool of the test's own.
+
+#[path = "labs/runner.rs"]
+mod runner;
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +32,11 @@ fn main() -> ExitCode {
                 None => trial,
             }
         })
+        .chain(
+            runner::trials(program)
+                .into_iter()
+                .map(|trial| if is_root() { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }),
+        )
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -45,9 +54,13 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
     }
 }
 
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
 /// id → needs that this machine does not meet.
 fn unmet_needs(program: &Path) -> HashMap<String, Vec<String>> {
-    if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+    if !is_root() {
         return embedded::texts().into_iter().map(|(id, _)| (id.to_owned(), vec!["root".to_owned()])).collect();
     }
     let listed = Command::new(program).args(["lab", "list", "--unmet", "--json"]).output();

@@ -3,6 +3,8 @@
 //! `cargo xtask demo` and `cargo xtask test` are the two to know: each works on a fresh machine with Rust and a C compiler,
 //! installing from the machine's own package sources what is missing, after saying so.
 
+#![expect(clippy::print_stdout, reason = "what these commands find out is their output")]
+
 mod bench;
 mod ci;
 mod demo;

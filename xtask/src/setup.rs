@@ -124,10 +124,7 @@ pub fn install(purposes: &[Purpose]) -> Result<()> {
 
 fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
     let there = |name: &&str| if name.starts_with('/') { Path::new(name).exists() } else { shell::has(name) };
-    NEEDS
-        .iter()
-        .filter(|need| purposes.contains(&need.purpose) && !need.found_as.iter().any(|name| there(name)))
-        .collect()
+    NEEDS.iter().filter(|need| purposes.contains(&need.purpose) && !need.found_as.iter().any(there)).collect()
 }
 
 fn command(manager: &Manager) -> Result<Command> {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::{Exit, Failure};
 use crate::lab::matrix::{Matrix, Score};
@@ -85,6 +86,9 @@ struct RunArgs {
     /// The program that is asked instead of this one
     #[arg(long, hide = true)]
     program: Option<PathBuf>,
+    /// How long a mended network may take to carry the first reply
+    #[arg(long, hide = true, value_name = "SECONDS", default_value_t = 35)]
+    reply_within: u32,
     /// Internal: this is the lab's own process
     #[arg(long, hide = true)]
     inside: bool,
@@ -182,6 +186,7 @@ fn options(args: &RunArgs, executable: &Path) -> Options {
         plain_ping: args.plain_ping,
         tool_fix: !args.no_tool_fix,
         verbose: args.verbose,
+        reply_within: Duration::from_secs(u64::from(args.reply_within)),
     }
 }
 

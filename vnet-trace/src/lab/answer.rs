@@ -86,7 +86,7 @@ impl Answer {
         let given = self.primary.as_ref().map_or("none", |primary| primary.code.as_str());
         match &expect.cause {
             Some(cause) if given != cause && !expect.also.iter().any(|also| also == given) => {
-                misses.push(differs("cause", cause, given))
+                misses.push(differs("cause", cause, given));
             }
             None if self.primary.is_some() => misses.push(differs("cause", "none", given)),
             _ => {}

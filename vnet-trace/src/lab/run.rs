@@ -25,8 +25,6 @@ const SCRIPT_DEADLINE: Duration = Duration::from_mins(1);
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
 /// One command of a fix.
 const FIX_DEADLINE: Duration = Duration::from_secs(20);
-/// How long a mended network may take to carry the first reply: a bridge port with STP takes up to 30 s to forward.
-const REPLY_WITHIN_SECONDS: u32 = 35;
 
 /// Which of a lab's two runs. Each needs a network that nobody has mended yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +44,8 @@ pub struct Options {
     pub plain_ping: bool,
     /// Carry out the tool's first fix and ping again.
     pub tool_fix: bool,
+    /// How long a mended network may take to carry the first reply: a bridge port with STP takes up to 30 s to forward.
+    pub reply_within: Duration,
     /// Write each phase's start and the tool's command to standard error.
     pub verbose: bool,
 }
@@ -239,13 +239,13 @@ impl Run<'_> {
 
     /// Pings until the first reply.
     fn check_reply(&mut self, when: &str) {
-        let over = Instant::now() + Duration::from_secs(u64::from(REPLY_WITHIN_SECONDS));
+        let over = Instant::now() + self.options.reply_within;
         loop {
-            match self.plain_ping(1, 5) {
+            match self.plain_ping(1, 5.min(self.options.reply_within.as_secs().max(1) as u32)) {
                 Ok(pinged) if pinged.status.success() => return,
                 // With -w ping itself goes on until the first reply; but it gives up at once on a local error such as
                 // "Network is unreachable", which a route that is just being learnt cures.
-                Ok(_) if Instant::now() < over => {}
+                Ok(_) if Instant::now() < over => std::thread::sleep(Duration::from_millis(200)),
                 Ok(pinged) => {
                     return self.report.miss(Miss::PlainPing { when: when.to_owned(), detail: pinged.output() });
                 }

@@ -96,9 +96,10 @@ fn run_one(named: &Named, plan: &Plan) -> LabReport {
 }
 
 fn run_part(named: &Named, part: Part, plan: &Plan) -> LabReport {
-    let Options { program, plain_ping, tool_fix, verbose } = &plan.options;
+    let Options { program, plain_ping, tool_fix, verbose, reply_within } = &plan.options;
     let mut command = Command::new(&plan.executable);
     command.args(["lab", "run", "--inside", "--json"]).arg("--program").arg(program);
+    command.arg("--reply-within").arg(reply_within.as_secs().to_string());
     for (flag, given) in [
         ("--inside-own-fix", part == Part::OwnFix),
         ("--plain-ping", *plain_ping),
