@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod docker;
 mod labs;
 mod setup;
 mod shell;

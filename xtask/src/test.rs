@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::docker::Engine;
 use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
 
@@ -59,6 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut count = Count::default();
     let mut command = shell::cargo();
     command.args(["test", "--no-fail-fast", "--color", "never"]).env("VNET_TRACE_PROGRAM", &program);
+    let engine = Engine::start_if_useful()?;
+    if let Some(engine) = &engine {
+        command.env("DOCKER_HOST", engine.host());
+    }
     if args.labs {
         command.args(["--package", "tests", "--test", "labs"]);
     } else {
