@@ -1,0 +1,201 @@
+//! Network namespaces as things one can hold, enter and name.
+//!
+//! A [`Handle`] keeps a namespace alive by a file descriptor, so that it can be entered even after its name or its last
+//! process has gone. [`run_in`] does one piece of work there, on a thread of its own: setns(2) moves a thread, and a
+//! thread that has moved is never used for anything else. [`candidates`](find::candidates) lists the namespaces of the
+//! machine that could matter; which of them do is decided in [`super::snapshot`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sched::{CloneFlags, setns};
+
+pub mod find;
+
+/// Where `ip netns` keeps its names.
+pub const NAMED: &str = "/run/netns";
+
+/// Why a namespace cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// There is no such name, path or process.
+    #[error("there is no network namespace `{name}`")]
+    Missing {
+        /// As it was asked for.
+        name: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The path leads to something else.
+    #[error("`{path}` is not a network namespace")]
+    Foreign {
+        /// As it was asked for.
+        path: String,
+    },
+    /// It exists, and we may not enter it.
+    #[error("cannot enter netns {name}")]
+    Enter {
+        /// How it is called.
+        name: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// No thread could be started for the work there.
+    #[error("cannot start a thread for netns {name}")]
+    Thread {
+        /// How it is called.
+        name: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The work in it ended in a bug of ours.
+    #[error("the work in netns {name} broke off")]
+    BrokenOff {
+        /// How it is called.
+        name: String,
+    },
+}
+
+/// The namespace that a person asked for: `-N NAME|PATH|PID`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Asked {
+    /// The one where the command was started.
+    #[default]
+    Own,
+    /// A name under /run/netns.
+    Name(String),
+    /// A file that is a namespace.
+    Path(PathBuf),
+    /// The one of a process.
+    Pid(u32),
+}
+
+impl Asked {
+    /// As `ip -n` and `nsenter` read it: an existing name wins, then a path if it has a `/`, then a process id.
+    pub fn parse(text: &str) -> Self {
+        if text == "." || text.is_empty() {
+            Self::Own
+        } else if text.contains('/') {
+            Self::Path(text.into())
+        } else if let (false, Ok(pid)) = (Path::new(NAMED).join(text).exists(), text.parse()) {
+            Self::Pid(pid)
+        } else {
+            Self::Name(text.into())
+        }
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Handle, NetnsError> {
+        match self {
+            Self::Own => Handle::own(),
+            Self::Name(name) => Handle::open(&Path::new(NAMED).join(name), name),
+            Self::Path(path) => Handle::open(path, &path.display().to_string()),
+            Self::Pid(pid) => Handle::open(Path::new(&format!("/proc/{pid}/ns/net")), &format!("pid {pid}")),
+        }
+    }
+}
+
+/// A network namespace, kept alive.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    file: Arc<File>,
+    inode: u64,
+    name: Arc<str>,
+}
+
+impl Handle {
+    /// The calling thread's namespace.
+    pub fn own() -> Result<Self, NetnsError> {
+        Self::open(Path::new("/proc/thread-self/ns/net"), ".")
+    }
+
+    /// The namespace behind this path; `name` is for errors.
+    pub fn open(path: &Path, name: &str) -> Result<Self, NetnsError> {
+        let missing = |source| NetnsError::Missing { name: name.into(), source };
+        let file = File::open(path).map_err(missing)?;
+        let inode = file.metadata().map_err(missing)?.ino();
+        let handle = Self { file: Arc::new(file), inode, name: name.into() };
+        if handle.is_netns() { Ok(handle) } else { Err(NetnsError::Foreign { path: path.display().to_string() }) }
+    }
+
+    /// The file is one of nsfs and of the right type: its magic link reads `net:[inode]`.
+    fn is_netns(&self) -> bool {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&*self.file);
+        std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|target| {
+            let target = target.to_string_lossy().into_owned();
+            // A bind mount reads as its mount point, so its file system must tell.
+            target == format!("net:[{}]", self.inode) || target.starts_with('/') && self.is_nsfs()
+        })
+    }
+
+    fn is_nsfs(&self) -> bool {
+        nix::sys::statfs::fstatfs(&*self.file).is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+    }
+
+    /// Unique while the namespace lives.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// How it was asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// For netlink attributes and setns(2).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Moves the calling thread into the namespace for good. Does nothing, and needs no rights, if it is there already.
+    pub fn enter(&self) -> Result<(), NetnsError> {
+        if Self::own().is_ok_and(|own| own.inode == self.inode) {
+            return Ok(());
+        }
+        setns(&*self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NetnsError::Enter { name: self.name.to_string(), source: errno.into() })
+    }
+}
+
+/// Does `work` in the namespace, on a thread of its own, and waits for it. The calling thread stays where it is.
+pub fn run_in<T: Send>(netns: &Handle, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
+            netns.enter()?;
+            Ok(work())
+        });
+        let thread = thread.map_err(|source| NetnsError::Thread { name: netns.name.to_string(), source })?;
+        thread.join().map_err(|_| NetnsError::BrokenOff { name: netns.name.to_string() })?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write_after_n() {
+        assert_eq!(Asked::parse("."), Asked::Own);
+        assert_eq!(Asked::parse("/proc/7/ns/net"), Asked::Path("/proc/7/ns/net".into()));
+        assert_eq!(Asked::parse("4294967"), Asked::Pid(4_294_967));
+        assert_eq!(Asked::parse("web"), Asked::Name("web".into()));
+    }
+
+    #[test]
+    fn own_namespace_needs_no_rights() {
+        let own = Handle::own().unwrap();
+        assert_eq!(run_in(&own, || Handle::own().unwrap().inode()).unwrap(), own.inode());
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_said_so() {
+        assert!(matches!(Handle::open(Path::new("/proc/self/stat"), "x"), Err(NetnsError::Foreign { .. })));
+        assert!(matches!(Handle::open(Path::new("/proc/self/ns/mnt"), "x"), Err(NetnsError::Foreign { .. })));
+        assert!(matches!(Asked::Name("no-such-name".into()).open(), Err(NetnsError::Missing { .. })));
+        assert!(matches!(Asked::Pid(u32::MAX).open(), Err(NetnsError::Missing { .. })));
+    }
+}

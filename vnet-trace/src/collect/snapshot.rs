@@ -1,0 +1,167 @@
+//! Takes the snapshot: finds the namespaces that the question can reach, and reads all of them.
+//!
+//! Two passes. [`reach`] looks at the devices of every namespace that can be found and follows what ties them together
+//! (veth and netkit ends, lower devices, the home of a tunnel), from the asked one to all that are connected with it, in
+//! either direction. [`read`] then reads the rest of the reached ones. Threads are few, and each enters one namespace
+//! after the other; the caller's thread stays where it is.
+//!
+//! A namespace or a table that cannot be read is a [`Gap`]; only what leaves nothing to ask about is an error.
+
+use std::net::IpAddr;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::netns::find::{Candidate, candidates};
+use super::netns::{Asked, Handle, NetnsError};
+use crate::model::id::{Nanos, NetnsId};
+use crate::model::question::Protocol;
+use crate::model::sight::Gap;
+use crate::model::snapshot::Snapshot;
+
+mod reach;
+mod read;
+mod workers;
+
+/// What a snapshot is taken for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Where the question is asked.
+    pub asked: Asked,
+    /// How far to look.
+    pub reach: Reach,
+    /// The question's addresses, for the tables of which only a part is wanted (conntrack). Empty wants none.
+    pub addresses: Vec<IpAddr>,
+    /// What is asked with: decides which sockets are read.
+    pub protocol: Protocol,
+    /// How much to read of each namespace.
+    pub depth: Depth,
+}
+
+/// How far to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Namespaces connected with the asked one.
+    #[default]
+    Connected,
+    /// Every namespace that can be found.
+    Everything,
+}
+
+/// How much to read of each namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Everything that decides about a packet.
+    #[default]
+    Full,
+    /// Devices, addresses, routes, rules and neighbours: who is wired to whom.
+    Wiring,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The asked namespace cannot be had.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// Its devices cannot be read, so nothing can be said about it.
+    #[error("cannot read the devices of netns {name}")]
+    Devices {
+        /// The namespace.
+        name: String,
+        /// Why not.
+        source: super::netlink::NetlinkError,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread to read the namespaces")]
+    Thread {
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+}
+
+/// A snapshot, and the namespaces in it as things that can be entered.
+#[derive(Debug)]
+pub struct Taken {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The namespace that was asked for.
+    pub asked: NetnsId,
+    handles: Vec<Candidate>,
+    request: Request,
+}
+
+impl Taken {
+    /// The namespace, to be entered again whatever became of its name.
+    pub fn handle(&self, id: NetnsId) -> Option<&Handle> {
+        self.handles.get(id.0 as usize).map(|candidate| &candidate.handle)
+    }
+
+    /// Reads the same namespaces once more, with the same ids. New namespaces are not looked for.
+    pub fn again(&self) -> Result<Snapshot, SnapshotError> {
+        let reached = reach::look(&self.handles, 0..self.handles.len())?;
+        finish(&self.request, self.handles.clone(), reached)
+    }
+}
+
+/// Takes a snapshot. The command's own namespace is always the first in it, the asked one the next if it is another.
+pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
+    more_files();
+    let own = Handle::own()?;
+    let asked = request.asked.open()?;
+    let first = if asked.inode() == own.inode() { vec![own] } else { vec![own, asked] };
+    let asked = NetnsId(first.len() as u32 - 1);
+
+    let found = candidates(&first);
+    let mut looked = reach::look(&found, 0..first.len())?;
+    let order = match request.reach {
+        Reach::Connected => reach::connected(&looked, asked.0 as usize),
+        Reach::Everything => (0..found.len()).collect(),
+    };
+    let handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
+    looked.keep(&order);
+    let snapshot = finish(request, handles.clone(), looked)?;
+    Ok(Taken { snapshot, asked, handles, request: request.clone() })
+}
+
+fn finish(request: &Request, members: Vec<Candidate>, looked: reach::Looked) -> Result<Snapshot, SnapshotError> {
+    let mut gaps = looked.gaps();
+    let mut namespaces = Vec::with_capacity(members.len());
+    for (netns, gaps_there) in read::all(request, &members, looked)? {
+        namespaces.push(netns);
+        gaps.extend(gaps_there);
+    }
+    Ok(Snapshot { taken: now(), namespaces, gaps, ..Snapshot::default() })
+}
+
+/// CLOCK_MONOTONIC.
+fn now() -> Nanos {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
+    Nanos(time.as_nanos() as u64)
+}
+
+/// A namespace costs a file descriptor, and the usual soft limit of 1024 is soft for that reason.
+fn more_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        if soft < hard {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536).max(soft), hard);
+        }
+    }
+}
+
+/// An error with all its causes in one line, as a gap wants it.
+fn why(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Something of a namespace that could not be read.
+fn gap(what: &str, netns: &str, error: &dyn std::error::Error) -> Gap {
+    Gap { what: format!("{what} of netns {netns}"), why: why(error), help: String::new() }
+}
