@@ -97,14 +97,14 @@ pub fn position(code: &str) -> usize {
 
 /// The codes that share the most letters with a mistyped one, best first, at most three.
 pub fn similar(typed: &str) -> Vec<&'static str> {
-    let mut scored: Vec<(usize, usize, &'static str)> = ENTRIES
+    let mut scored: Vec<(bool, usize, usize, &'static str)> = ENTRIES
         .iter()
         .enumerate()
-        .map(|(at, entry)| (distance(typed, entry.code), at, entry.code))
-        .filter(|(distance, _, code)| *distance <= 3.max(code.len() / 3) || code.contains(typed))
+        .map(|(at, entry)| (!entry.code.starts_with(typed), distance(typed, entry.code), at, entry.code))
+        .filter(|(_, distance, _, code)| *distance <= 3.max(code.len() / 3) || code.contains(typed))
         .collect();
     scored.sort_unstable();
-    scored.into_iter().take(3).map(|(_, _, code)| code).collect()
+    scored.into_iter().take(3).map(|(.., code)| code).collect()
 }
 
 /// Levenshtein's edit distance.
@@ -254,7 +254,7 @@ registry! {
             "the address is configured, but its entry in the local table is gone, so the namespace asks the network for its own address"
         Cause "source-unusable" "the source address cannot be used"
             "the source address asked for is not one of the sender's, or is unusable (deprecated, tentative, of the wrong device)"
-        Cause "wrong-source-address" "the sender chose a source the other side cannot answer"
+        Cause "wrong-source-address" "a source that the other side cannot answer"
             "the sender picked a source address to which the other side cannot reply"
         Cause "gateway-unreachable" "the gateway does not answer"
             "the next hop of the route does not answer address resolution"
