@@ -58,6 +58,12 @@ pub struct PingOutcome {
     pub ended: Nanos,
     /// We stopped before ping would have: the loss was decided.
     pub cut_short: bool,
+    /// Replies that came again.
+    #[serde(default)]
+    pub duplicates: u32,
+    /// Sequence numbers of replies with another payload than was sent, or with a wrong checksum (these do not count as received).
+    #[serde(default)]
+    pub corrupted: Vec<u16>,
 }
 
 /// One error that the asker saw.
@@ -126,6 +132,9 @@ pub struct Timing {
     pub verdict_us: u64,
     /// All done, everything detached.
     pub total_us: u64,
+    /// What to add to a time on the clock of the events to get nanoseconds since 1970.
+    #[serde(default)]
+    pub realtime_offset_ns: u64,
 }
 
 impl Recording {

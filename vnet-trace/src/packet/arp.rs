@@ -6,8 +6,7 @@ use super::{Arp, ETHERTYPE_ARP, Layer, Net, PacketError, Span};
 use crate::model::id::MacAddr;
 
 pub(super) fn parse(span: Span<'_>) -> Result<Net, PacketError> {
-    let slice =
-        ArpPacketSlice::from_slice(span.bytes).map_err(|error| span.short(Layer::Arp, error.required_len))?;
+    let slice = ArpPacketSlice::from_slice(span.bytes).map_err(|error| span.short(Layer::Arp, error.required_len))?;
     let addresses = (
         slice.sender_hw_addr().first_chunk(),
         slice.sender_protocol_addr().first_chunk::<4>(),

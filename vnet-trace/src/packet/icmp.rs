@@ -88,11 +88,7 @@ fn judge(complete: bool, sum: &Sum16BitWords) -> Checksum {
 
 /// The caller has made sure that the header is there.
 fn echo(span: Span<'_>) -> Echo {
-    Echo {
-        id: span.be16(4).unwrap_or_default(),
-        seq: span.be16(6).unwrap_or_default(),
-        cookie: span.array(HEADER + 8),
-    }
+    Echo { id: span.be16(4).unwrap_or_default(), seq: span.be16(6).unwrap_or_default(), cookie: span.array(HEADER + 8) }
 }
 
 /// The packet that an error is about. A quote in a quote is not read: errors are not sent about errors.

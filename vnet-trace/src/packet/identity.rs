@@ -190,9 +190,8 @@ fn of_echo(role: Role, echo: Echo, key: &Key) -> Option<Identity> {
 }
 
 fn of_ports(ip: &Ip, ports: Ports, port: u16, sport: u16, key: &Key) -> Option<Identity> {
-    let matches = |near: u16, far: u16, address: IpAddr| {
-        far == port && (near == sport || sport == 0 && key.knows(address))
-    };
+    let matches =
+        |near: u16, far: u16, address: IpAddr| far == port && (near == sport || sport == 0 && key.knows(address));
     if matches(ports.src, ports.dst, ip.dst) {
         Some(Identity::new(Role::Request, None))
     } else if matches(ports.dst, ports.src, ip.src) {
