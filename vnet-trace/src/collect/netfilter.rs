@@ -1,0 +1,246 @@
+//! Reads every packet-filter rule of the current thread's network namespace.
+//!
+//! Running a program costs milliseconds and there may be hundreds of namespaces, so the kernel is asked first, without any
+//! program, whether there can be rules: one netlink dump for nftables, one file each for the legacy tables. Most namespaces
+//! end there.
+//!
+//! nftables tables come from `nft -j -a list ruleset`. Those that iptables, ebtables or arptables made are recognised by name and
+//! chains, and are read again through their own program, which alone can show them whole; handles are kept from nft's
+//! listing. Legacy tables come from the legacy programs.
+//!
+//! The caller has entered the namespace (setns): a child process inherits the namespaces of the thread that starts it.
+//! A program that is missing, fails or is slow leaves a gap, never an error: what the others say still holds.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::model::netfilter::{Backend, Family, RulesetGap, Ruleset, Table};
+
+use super::iptables::parse_iptables_save;
+use super::nft::{kernel, parse_nft_json};
+
+/// Time for all programs together that suits a snapshot.
+pub const DEADLINE: Duration = Duration::from_millis(2500);
+
+/// Output read of one program at most.
+const MAX_OUTPUT: u64 = 256 << 20;
+
+/// Reads the rules of the current thread's network namespace, in at most about this time.
+pub fn read_ruleset(deadline: Duration) -> Ruleset {
+    let end = Instant::now() + deadline;
+    let mut ruleset = Ruleset::default();
+    match kernel::tables() {
+        Ok(tables) if tables.is_empty() => {}
+        Ok(_) => read_nftables(end, &mut ruleset),
+        // A kernel without nftables answers so.
+        Err(error) if matches!(error.raw_os_error(), Some(22 | 93 | 94 | 95)) => {}
+        Err(error) => ruleset.gaps.push(RulesetGap::KernelRefused {
+            backend: Backend::Nft,
+            errno: error.raw_os_error().unwrap_or(0),
+        }),
+    }
+    for (file, family, backend, programs) in LEGACY {
+        if has_names(file) {
+            read_saved(programs, *family, *backend, end, &mut ruleset);
+        }
+    }
+    if ["ebtable_filter", "ebtable_nat", "ebtable_broute"].iter().any(|module| Path::new("/sys/module").join(module).exists()) {
+        read_saved(&["ebtables-legacy-save"], Family::Bridge, Backend::EbtablesLegacy, end, &mut ruleset);
+    }
+    ruleset
+}
+
+/// File that names the legacy tables in use, and the programs that list them, best first.
+const LEGACY: &[(&str, Family, Backend, &[&str])] = &[
+    ("ip_tables_names", Family::Ip, Backend::IptablesLegacy, &["iptables-legacy-save", "iptables-save"]),
+    ("ip6_tables_names", Family::Ip6, Backend::IptablesLegacy, &["ip6tables-legacy-save", "ip6tables-save"]),
+    ("arp_tables_names", Family::Arp, Backend::ArptablesLegacy, &["arptables-legacy-save", "arptables-save"]),
+];
+
+/// The programs that may have made nftables tables of a family, and the chains by which to tell.
+const COMPATIBLE: &[(Family, Backend, &[&str])] = &[
+    (Family::Ip, Backend::IptablesNft, &["iptables-nft-save", "iptables-save"]),
+    (Family::Ip6, Backend::IptablesNft, &["ip6tables-nft-save", "ip6tables-save"]),
+    (Family::Bridge, Backend::EbtablesNft, &["ebtables-nft-save", "ebtables-save"]),
+    (Family::Arp, Backend::ArptablesNft, &["arptables-nft-save", "arptables-save"]),
+];
+
+fn has_names(file: &str) -> bool {
+    // The file is the calling thread's own: `/proc/self` would be the main thread's.
+    fs::read(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|names| !names.is_empty())
+}
+
+fn read_nftables(end: Instant, ruleset: &mut Ruleset) {
+    let output = match run(&["nft"], &["-j", "-a", "list", "ruleset"], Backend::Nft, end) {
+        Ok((_, output)) => output,
+        Err(gap) => {
+            ruleset.gaps.push(gap);
+            return;
+        }
+    };
+    let (mut tables, mut gaps) = parse_nft_json(&output);
+    for (family, backend, programs) in COMPATIBLE {
+        if !tables.iter().any(|table| table.family == *family && made_by_iptables(table)) {
+            continue;
+        }
+        match run(programs, &["-c"], *backend, end) {
+            Ok((program, output)) => {
+                let (saved, more) = parse_iptables_save(&output, *family, *backend);
+                if saved.is_empty() && !output.contains("nf_tables") && !output.is_empty() {
+                    gaps.push(RulesetGap::ProgramFailed { program, reason: "it lists legacy tables only".to_owned() });
+                    continue;
+                }
+                replace(&mut tables, saved, &mut gaps);
+                gaps.extend(more);
+            }
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    ruleset.tables.append(&mut tables);
+    ruleset.gaps.append(&mut gaps);
+}
+
+/// Whether a table looks like one that iptables, ebtables or arptables made on top of nftables.
+pub fn made_by_iptables(table: &Table) -> bool {
+    const TABLES: &[&str] = &["filter", "nat", "mangle", "raw", "security", "broute"];
+    const CHAINS: &[&str] = &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "BROUTING"];
+    TABLES.contains(&table.name.as_str())
+        && table.chains.iter().all(|chain| chain.base.is_none() || CHAINS.contains(&chain.name.as_str()))
+        && table.chains.iter().any(|chain| chain.base.is_some())
+}
+
+/// Puts the saved tables in the place of nft's view of them. Handles are carried over where rule stands against rule.
+fn replace(tables: &mut [Table], saved: Vec<Table>, gaps: &mut Vec<RulesetGap>) {
+    for mut table in saved {
+        let Some(place) = tables.iter_mut().find(|known| {
+            known.family == table.family && known.name == table.name && known.backend == Backend::Nft
+        }) else {
+            // Listed by the program, empty in the kernel.
+            continue;
+        };
+        table.handle = place.handle;
+        // The program lists built-in chains that the kernel does not have yet.
+        table.chains.retain(|chain| !chain.rules.is_empty() || place.chain(&chain.name).is_some());
+        for chain in &mut table.chains {
+            let Some(known) = place.chain(&chain.name) else { continue };
+            chain.handle = known.handle;
+            if let (Some(base), Some(actual)) = (&mut chain.base, &known.base) {
+                base.priority = actual.priority;
+            }
+            if chain.rules.len() == known.rules.len() {
+                for (rule, known) in chain.rules.iter_mut().zip(&known.rules) {
+                    rule.handle = known.handle;
+                }
+            }
+        }
+        gaps.retain(|gap| match gap {
+            RulesetGap::NotUnderstood { at, .. } => !(at.family == table.family && at.table == table.name),
+            _ => true,
+        });
+        *place = table;
+    }
+}
+
+fn read_saved(programs: &[&str], family: Family, backend: Backend, end: Instant, ruleset: &mut Ruleset) {
+    match run(programs, &["-c"], backend, end) {
+        Ok((program, output)) => {
+            if output.contains("(nf_tables)") {
+                ruleset.gaps.push(RulesetGap::ProgramFailed { program, reason: "it lists nftables tables only".to_owned() });
+                return;
+            }
+            let (mut tables, mut gaps) = parse_iptables_save(&output, family, backend);
+            ruleset.tables.append(&mut tables);
+            ruleset.gaps.append(&mut gaps);
+        }
+        Err(gap) => ruleset.gaps.push(gap),
+    }
+}
+
+/// Runs the first of these programs that is installed; gives its name and what it wrote.
+fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) -> Result<(String, String), RulesetGap> {
+    let wanted = programs.first().copied().unwrap_or_default().to_owned();
+    let Some((program, path)) = programs.iter().find_map(|program| Some((*program, find(program)?))) else {
+        return Err(RulesetGap::ProgramMissing { program: wanted, backend });
+    };
+    let program = program.to_owned();
+    let failed = |reason: String| RulesetGap::ProgramFailed { program: program.clone(), reason };
+    let started = Instant::now();
+    let spawned = Command::new(path)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(RulesetGap::ProgramMissing { program: wanted, backend });
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let output = child.stdout.take().map(read_beside);
+    let complaint = child.stderr.take().map(read_beside);
+    let left = |end: Instant| end.saturating_duration_since(Instant::now());
+    let Some(Ok(output)) = output.map(|output| output.recv_timeout(left(end))) else {
+        // It hangs, or has more to say than there is time for.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(RulesetGap::Deadline { program, milliseconds: started.elapsed().as_millis() as u64 });
+    };
+    let complaint = complaint
+        .and_then(|complaint| complaint.recv_timeout(Duration::from_millis(100)).ok())
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    match child.wait() {
+        Ok(status) if status.success() => Ok((program, String::from_utf8_lossy(&output).into_owned())),
+        Ok(status) => {
+            let first = complaint.lines().next().unwrap_or_default();
+            Err(failed(if first.is_empty() { status.to_string() } else { first.chars().take(200).collect() }))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Reads to the end on a thread of its own, so that a silent program can be given up.
+fn read_beside(stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.take(MAX_OUTPUT).read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// A program on PATH, or where administrators' programs are when PATH has been cut short.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// What a gap means and what to do about it, in words.
+pub fn help(gap: &RulesetGap) -> Option<String> {
+    match gap {
+        RulesetGap::ProgramMissing { program, .. } => {
+            let package = match program.as_str() {
+                "nft" => "nftables",
+                program if program.starts_with("ebtables") => "ebtables",
+                program if program.starts_with("arptables") => "arptables",
+                _ => "iptables",
+            };
+            Some(format!("install `{program}` (package {package}) to have these rules judged"))
+        }
+        RulesetGap::ProgramFailed { program, .. } => Some(format!("run `{program}` by hand in that namespace to see what it says")),
+        RulesetGap::Deadline { program, .. } => Some(format!("`{program}` is too slow here; its rules were not judged")),
+        RulesetGap::KernelRefused { errno: 1, .. } => Some("reading rules needs root (CAP_NET_ADMIN)".to_owned()),
+        _ => None,
+    }
+}
