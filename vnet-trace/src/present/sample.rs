@@ -111,7 +111,7 @@ fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
             events: 12,
             ..Sight::default()
         },
-        timing: Timing { ready_us: 61_000, verdict_us: 402_500, total_us: 431_000 },
+        timing: Timing { ready_us: 61_000, verdict_us: 402_500, total_us: 431_000, ..Timing::default() },
     }
 }
 
