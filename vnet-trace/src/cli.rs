@@ -5,8 +5,13 @@
 //! [`Command`], and its line in [`Command::run`].
 
 pub mod exit;
+pub mod explain;
 pub mod failure;
 pub mod lab;
+pub mod last;
+pub mod output;
+pub mod ping;
+pub mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +33,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Send echo requests, follow every packet, say where it went and why it was lost
+    Ping(Box<ping::Args>),
+    /// Explain the last recording at length, a recording file, or a cause
+    Explain(explain::Args),
     /// The fault labs: small networks with one fault each, as lessons and as tests
     Lab(lab::Args),
 }
@@ -35,6 +44,8 @@ pub enum Command {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Ping(args) => ping::run(&args),
+            Self::Explain(args) => explain::run(&args),
             Self::Lab(args) => lab::run(args),
         }
     }

@@ -4,6 +4,7 @@
 //! the packets' way together; *predict* says what the configuration alone would do; *diagnose* names the cause;
 //! *present* tells a person. Everything between [`model::recording::Recording`] and [`model::diagnosis::Diagnosis`] is pure.
 
+pub mod ask;
 pub mod cli;
 pub mod collect;
 pub mod diagnose;

@@ -11,6 +11,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// An error, with advice if there is any.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>, help: Option<String>) -> Self {
+        Self { error: error.into(), help }
+    }
+
     /// An error, with advice.
     pub fn with_help(error: impl Into<Box<dyn Error + Send + Sync>>, help: impl Into<String>) -> Self {
         Self { error: error.into(), help: Some(help.into()) }

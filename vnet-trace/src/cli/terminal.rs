@@ -1,0 +1,56 @@
+//! Where the output goes to: terminal or not, colours or not, how wide, which characters.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use crate::cli::Failure;
+use crate::present::style::{Glyphs, Paint, Style};
+
+/// `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The look for standard output.
+pub fn style(choice: ColorChoice) -> Style {
+    let stdout = std::io::stdout();
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let paint = match choice {
+        ColorChoice::Always => Paint::Ansi,
+        ColorChoice::Never => Paint::Plain,
+        ColorChoice::Auto => {
+            let refused = variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb");
+            if stdout.is_terminal() && !refused { Paint::Ansi } else { Paint::Plain }
+        }
+    };
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable).unwrap_or_default().to_ascii_lowercase();
+    let glyphs = if locale.contains("utf-8") || locale.contains("utf8") { Glyphs::Unicode } else { Glyphs::Ascii };
+    let width = match terminal_size::terminal_size_of(&stdout) {
+        Some((width, _)) if stdout.is_terminal() => usize::from(width.0).clamp(40, 110),
+        _ => 80,
+    };
+    Style { paint, glyphs, width }
+}
+
+/// Tells of something that went wrong and does not matter enough to stop.
+pub fn warn(failure: &Failure) {
+    // When standard error is closed there is nobody to tell.
+    let _ = write!(std::io::stderr(), "warning: {failure}");
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::with_help(error, "standard output cannot be written to"))
+        }
+        _ => Ok(()),
+    }
+}
