@@ -13,6 +13,7 @@ mod labs;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Xtask {
     Ci(ci::Args),
     /// Run all labs and compare the confusion matrix with the one that is checked in
     Labs(labs::Args),
+    /// Boot other kernels and run the labs there
+    Vm(vm::Args),
     /// Measure start, verdicts and memory
     Bench(bench::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Xtask::Test(args) => test::run(&args),
         Xtask::Ci(args) => ci::run(&args),
         Xtask::Labs(args) => labs::run(&args),
+        Xtask::Vm(args) => vm::run(&args),
         Xtask::Bench(args) => bench::run(&args),
     };
     match done {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,6 +35,18 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{} ended with {status}", words(command));
     }
     Ok(())
+}
+
+/// Runs it quietly and returns its standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let done = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !done.status.success() {
+        bail!("{} ended with {}", words(command), done.status);
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// The command line, on standard error, as one would type it.

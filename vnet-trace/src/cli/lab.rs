@@ -68,6 +68,9 @@ struct RunArgs {
     /// One JSON document
     #[arg(short, long)]
     json: bool,
+    /// Write the reports as JSON to a file as well
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Say what is done, and show the tool's own messages
     #[arg(short, long)]
     verbose: bool,
@@ -151,6 +154,9 @@ fn run_labs(args: &RunArgs) -> Result<Exit, Failure> {
         }
     };
     let reports = supervise::run_all(&labs, &plan, &progress)?;
+    if let Some(file) = &args.output {
+        std::fs::write(file, present::lab::reports_json(&reports))?;
+    }
     if args.json {
         writeln!(std::io::stdout(), "{}", present::lab::reports_json(&reports))?;
     } else if total > 1 {
