@@ -17,6 +17,48 @@ use super::netfilter::{Hook, RuleRef};
 pub struct Exchange {
     /// In causal order.
     pub journeys: Vec<Journey>,
+    /// Predictions: every reason why the exchange fails, in causal order. The first is the loss, the others are
+    /// what would stop it after that one is mended.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// Predictions: the namespace and device at which the request is delivered, if it would be.
+    #[serde(default)]
+    pub owner: Option<Device>,
+    /// Predictions: rules that would have helped and did not match (masquerading for another device, say).
+    #[serde(default)]
+    pub near_misses: Vec<NearMiss>,
+}
+
+/// One reason why an exchange fails.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Which packet it stops.
+    pub role: Role,
+    /// On which leg.
+    pub leg: Leg,
+    /// Where and why.
+    pub loss: Loss,
+    /// It stops the outer packet of a tunnel.
+    pub underlay: bool,
+    /// Addresses of the packet that is stopped, as it is there.
+    pub headers: Headers,
+}
+
+/// A rewriting rule that did not match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NearMiss {
+    /// Namespace.
+    pub netns: NetnsId,
+    /// Hook.
+    pub hook: Hook,
+    /// The rule.
+    pub rule: RuleRef,
+    /// Device the packet left by.
+    pub output: Option<IfIndex>,
+    /// Which leg.
+    pub leg: Leg,
+    /// The conditions that failed, in words of the rule language, with what the packet has instead.
+    pub failed: Vec<(String, String)>,
 }
 
 /// What a packet is for.

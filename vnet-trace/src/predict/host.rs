@@ -1,0 +1,737 @@
+//! IP packets through hosts: sent, received, routed, checked, forwarded, delivered.
+//!
+//! net/ipv4/route.c `ip_route_input_slow`, net/ipv4/fib_frontend.c `fib_validate_source`, net/ipv4/ip_forward.c,
+//! net/ipv4/icmp.c `icmp_echo`; net/ipv6/ip6_input.c, ip6_output.c `ip6_forward`, icmp.c.
+
+use std::net::IpAddr;
+
+use crate::model::exchange::{Action, Decision, Loss, Place, Role};
+use crate::model::id::{Device, IfIndex, NetnsId};
+use crate::model::netfilter::Hook;
+use crate::model::snapshot::{LinkKind, Netns, RouteKind};
+
+use super::fib::{self, Flow, Found, Refusal};
+use super::frame::{Branch, Carries, End, Frame, Packet, Payload, Trail};
+use super::walk::{NeighbourSource, Walk};
+
+/// Packets that are followed through more namespaces than this are in a circle.
+const MOST_HOPS: usize = 72;
+
+/// What the input route look-up says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Delivered here; the route, if it was found in a table.
+    Local(Option<usize>),
+    /// To be forwarded.
+    Forward(Found),
+}
+
+/// Where a packet came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delivery {
+    /// Delivered, perhaps behind blocks.
+    Here {
+        /// The device it came in by.
+        device: Device,
+        /// As it was then.
+        packet: Packet,
+    },
+    /// It left what we can see.
+    OutOfSight(Device),
+    /// Nowhere, whatever is mended.
+    Nowhere,
+}
+
+impl Walk<'_> {
+    /// A host sends a packet: route, source, filters, and then all the way to where it is delivered.
+    pub fn send_packet(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, oif: Option<IfIndex>) -> Delivery {
+        trail.step_in(netns, None, Action::Sent);
+        let space = self.netns(netns);
+        let unspecified = packet.src.is_unspecified();
+        let flow = Flow {
+            src: (!unspecified).then_some(packet.src),
+            oif,
+            mark: packet.mark,
+            tos: packet.tos,
+            protocol: packet.protocol(),
+            ..Flow::to(packet.dst)
+        };
+        let Some((out, next, local)) = self.route_output(trail, space, &flow, None) else {
+            return Delivery::Nowhere;
+        };
+        if unspecified {
+            let found = fib::lookup(space, &flow).ok();
+            let route = found.as_ref().map(|found| &space.routes[found.route]);
+            let gateway = found.as_ref().and_then(|found| found.nexthop.gateway);
+            match fib::select_source(space, Some(out.ifindex), route, gateway, packet.dst) {
+                Some(source) => packet.src = source,
+                None => return Delivery::Nowhere,
+            }
+        }
+        self.send_routed(trail, netns, packet, out, next, local)
+    }
+
+    /// As [`Walk::send_packet`] for a packet whose route is known.
+    pub fn send_routed(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, out: Device, next: IpAddr, local: bool) -> Delivery {
+        let before = (packet.dst, packet.mark);
+        let mut begun = self.begin_conntrack(netns, &packet);
+        self.ip_hook(trail, netns, Hook::Output, None, Some(out), &mut packet, &mut begun);
+        let (mut out, mut next, mut local) = (out, next, local);
+        if (packet.dst, packet.mark) != before {
+            // ip_route_me_harder: a rewritten destination or mark is routed again.
+            let flow = Flow { src: Some(packet.src), mark: packet.mark, tos: packet.tos, protocol: packet.protocol(), ..Flow::to(packet.dst) };
+            match self.route_output(trail, self.netns(netns), &flow, None) {
+                Some(again) => (out, next, local) = again,
+                None => return Delivery::Nowhere,
+            }
+        }
+        self.ipsec(trail, netns, "out", &packet, out);
+        self.cgroup(trail, netns);
+        let mtu = self.path_mtu(out, packet.dst);
+        if packet.len > mtu && !local {
+            if packet.df && !packet.adapts {
+                trail.block(Place::at(out, if packet.dst.is_ipv6() { "ip6_append_data" } else { "ip_append_data" }), Decision::TooBig { len: packet.len, mtu, icmp: false });
+            } else {
+                packet.len = packet.len.min(mtu);
+                packet.df = false;
+            }
+        }
+        self.leave(trail, netns, packet, out, next, local, &mut begun)
+    }
+
+    /// POSTROUTING, address resolution, transmission, and on at the other side.
+    #[expect(clippy::too_many_arguments, reason = "what the route look-up gave is three values, and a type for them would be used twice")]
+    fn leave(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, out: Device, next: IpAddr, local: bool, begun: &mut super::filter::Begun) -> Delivery {
+        self.ip_hook(trail, netns, Hook::Postrouting, None, Some(out), &mut packet, begun);
+        self.confirm(netns, &packet, begun);
+        if local {
+            let lo = self.loopback(netns, out);
+            if self.link(lo).is_some_and(|link| !link.is_up()) {
+                trail.block(Place::at(lo, "__dev_queue_xmit"), Decision::DeviceDown);
+            }
+            trail.step(lo, Action::Transmitted);
+            trail.step(lo, Action::Received);
+            return self.deliver_local(trail, lo, packet, Some(begun));
+        }
+        let gateway = next != packet.dst;
+        let Some(mac) = self.resolve(trail, out, next, packet.src, gateway) else {
+            return Delivery::Nowhere;
+        };
+        let frame = Frame { dst: mac, src: self.mac(out), tags: Vec::new(), payload: Payload::Ip(packet) };
+        let known = self.neighbour(out, next).map(|(_, source)| source);
+        self.over_the_link(trail, out, next, frame, known)
+    }
+
+    /// One transmission: the frame goes out, and the copy that matters goes on.
+    fn over_the_link(&mut self, trail: &mut Trail, out: Device, next: IpAddr, frame: Frame, known: Option<NeighbourSource>) -> Delivery {
+        let dst_mac = frame.dst;
+        let start = Trail { visited: Vec::new(), ..trail.clone() };
+        let before = trail.blocks.len();
+        let branches = self.transmit(start, out, frame);
+        let mut best: Option<(u8, usize, usize, Trail, Device, Frame)> = None;
+        let mut away = None;
+        let mut stopped: Option<Trail> = None;
+        for Branch { trail: mut way, end } in branches {
+            match end {
+                End::Stack { device, frame } => {
+                    let accepted = self.takes(device, frame.dst);
+                    let owner = self.netns(device.netns).owns(next).is_some();
+                    if !accepted {
+                        let own = self.link(device).and_then(|link| link.mac);
+                        let decision = match known {
+                            Some(NeighbourSource::NoArp) => Decision::ArpDisabled { device: out },
+                            Some(NeighbourSource::Bridge(port)) => Decision::BridgeSuppressed { port, lladdr: dst_mac, address: next },
+                            _ => Decision::OtherHost { frame: dst_mac, own },
+                        };
+                        let function = if matches!(&frame.payload, Payload::Ip(packet) if packet.dst.is_ipv6()) { "ip6_rcv_core" } else { "ip_rcv_core" };
+                        way.block(Place::at(device, function), decision);
+                    }
+                    let blocks = way.blocks.len() - before;
+                    // An accepted copy without blocks is what happens. Else the way to the owner of the next hop counts,
+                    // and of those the one with the fewest blocks, earliest first.
+                    let class = match (accepted && blocks == 0, owner) {
+                        (true, _) => 0,
+                        (false, true) => 1,
+                        (false, false) => 2,
+                    };
+                    let first = way.blocks.get(before).map_or(0, |block| block.at);
+                    if best.as_ref().is_none_or(|best| (class, blocks, first) < (best.0, best.1, best.2)) {
+                        best = Some((class, blocks, first, way, device, frame));
+                    }
+                }
+                End::OutOfSight(last) => {
+                    if way.blocks.len() == before {
+                        away = Some((way, last));
+                    } else if stopped.is_none() {
+                        stopped = Some(way);
+                    }
+                }
+                End::Answered { .. } => {}
+                End::Dead => {
+                    if stopped.as_ref().is_none_or(|stopped| way.blocks.len() < stopped.blocks.len()) {
+                        stopped = Some(way);
+                    }
+                }
+            }
+        }
+        if let Some((class, _, _, way, device, frame)) = best
+            && (class < 2 || away.is_none())
+        {
+            let visited = std::mem::take(&mut trail.visited);
+            *trail = way;
+            trail.visited = visited;
+            let Payload::Ip(packet) = frame.payload else { return Delivery::Nowhere };
+            return self.ip_receive(trail, device, packet);
+        }
+        if let Some((way, last)) = away {
+            let visited = std::mem::take(&mut trail.visited);
+            *trail = way;
+            trail.visited = visited;
+            return Delivery::OutOfSight(last);
+        }
+        if let Some(way) = stopped {
+            let visited = std::mem::take(&mut trail.visited);
+            *trail = way;
+            trail.visited = visited;
+        }
+        Delivery::Nowhere
+    }
+
+    /// ip_rcv and ip6_rcv: a packet is handed to the stack of a device.
+    pub fn ip_receive(&mut self, trail: &mut Trail, device: Device, mut packet: Packet) -> Delivery {
+        let netns = device.netns;
+        if self.passed.len() > MOST_HOPS {
+            return Delivery::Nowhere;
+        }
+        let ipv6 = packet.dst.is_ipv6();
+        if ipv6 && let Some(sysctl) = self.ipv6_disabled(device) {
+            trail.block(Place::at(device, "ip6_rcv_core"), Decision::Ipv6Disabled { sysctl });
+        }
+        if let Some((origin, rule, layer)) = packet.stale_checksum.clone().filter(|(_, _, layer)| *layer == "ip") {
+            trail.block(
+                Place::at(device, "ip_rcv_core"),
+                Decision::Checksum { layer: layer.to_owned(), rule: Some(rule), netns: Some(origin) },
+            );
+            packet.stale_checksum = None;
+        }
+        if ipv6
+            && let Some(decision) = self.martian_v6(device, &packet)
+        {
+            trail.block(Place::at(device, "ip6_rcv_core"), decision);
+        }
+        // The mark stays with the packet only inside one namespace (skb_scrub_packet on veth).
+        packet.mark = 0;
+        let mut begun = self.begin_conntrack(netns, &packet);
+        // What br_netfilter has shown to the IP hooks is not shown again.
+        let shown = self.shown_by_bridge(device, ipv6);
+        if !shown {
+            self.ip_hook(trail, netns, Hook::Prerouting, Some(device), None, &mut packet, &mut begun);
+        }
+        self.translate_destination(trail, device, &mut packet);
+        let (input, refusal) = if ipv6 {
+            (self.route_input_v6(device, &packet), None)
+        } else {
+            self.route_input(device, packet.src, packet.dst, packet.mark, packet.tos)
+        };
+        if let Some(decision) = refusal {
+            let function = match decision {
+                Decision::RpFilter { .. } | Decision::LocalSource { .. } => "fib_validate_source",
+                Decision::NoRoute { .. } | Decision::RouteKind { .. } | Decision::PolicyRule { .. } | Decision::NotForwarding { .. } => "ip_error",
+                _ => "ip_route_input_slow",
+            };
+            trail.block(Place::at(device, function), decision);
+        } else {
+            trail.step(device, Action::SourceChecked);
+        }
+        match input {
+            Some(Input::Local(_)) => self.deliver_local(trail, device, packet, Some(&mut begun)),
+            Some(Input::Forward(found)) => self.forward(trail, device, packet, &found, &mut begun),
+            None => Delivery::Nowhere,
+        }
+    }
+
+    /// ip_forward and ip6_forward.
+    fn forward(&mut self, trail: &mut Trail, device: Device, mut packet: Packet, found: &Found, begun: &mut super::filter::Begun) -> Delivery {
+        let netns = device.netns;
+        let space = self.netns(netns);
+        let ipv6 = packet.dst.is_ipv6();
+        let Some(out) = found.nexthop.oif.map(|oif| Device::new(netns, oif)) else { return Delivery::Nowhere };
+        let next = found.nexthop.gateway.unwrap_or(packet.dst);
+        if ipv6 && space.sysctl("net.ipv6.conf.all.forwarding") != Some(1) && self.conf("ipv6", device, "force_forwarding") != Some(1) {
+            trail.block(Place::at(device, "ip6_forward"), Decision::NotForwarding { sysctl: "net.ipv6.conf.all.forwarding".to_owned() });
+        }
+        if let Some(decision) = self.circle(device, &packet) {
+            let place = match &decision {
+                Decision::TtlExpired { circle } if !circle.is_empty() => self.where_ttl_ends(device, packet.ttl),
+                _ => device,
+            };
+            trail.block(Place::at(place, if ipv6 { "ip6_forward" } else { "ip_forward" }), decision);
+            return Delivery::Nowhere;
+        }
+        self.passed.push(device);
+        if packet.ttl <= 1 {
+            trail.block(Place::at(device, if ipv6 { "ip6_forward" } else { "ip_forward" }), Decision::TtlExpired { circle: Vec::new() });
+            packet.ttl = 64;
+        }
+        self.ipsec(trail, netns, "fwd", &packet, device);
+        let mtu = self.path_mtu(out, packet.dst);
+        if packet.len > mtu && (packet.df || ipv6) && !packet.adapts {
+            trail.block(Place::at(out, if ipv6 { "ip6_forward" } else { "ip_forward" }), Decision::TooBig { len: packet.len, mtu, icmp: true });
+        }
+        if packet.len > mtu {
+            packet.len = mtu;
+        }
+        trail.step(
+            device,
+            Action::Routed {
+                table: space.routes[found.route].table,
+                oif: found.nexthop.oif,
+                gateway: found.nexthop.gateway,
+                local: false,
+            },
+        );
+        self.ip_hook(trail, netns, Hook::Forward, Some(device), Some(out), &mut packet, begun);
+        packet.ttl = packet.ttl.saturating_sub(1);
+        trail.step(out, Action::Forwarded);
+        self.leave_forwarded(trail, netns, packet, out, next, begun)
+    }
+
+    fn leave_forwarded(&mut self, trail: &mut Trail, netns: NetnsId, packet: Packet, out: Device, next: IpAddr, begun: &mut super::filter::Begun) -> Delivery {
+        if self.link(out).is_some_and(|link| !link.is_up()) {
+            trail.block(Place::at(out, "ip_finish_output2"), Decision::DeviceDown);
+        }
+        self.leave(trail, netns, packet, out, next, false, begun)
+    }
+
+    /// A packet that passes the same device of the same namespace again is in a circle.
+    fn circle(&self, device: Device, packet: &Packet) -> Option<Decision> {
+        let first = self.passed.iter().position(|passed| *passed == device)?;
+        let _ = packet;
+        let mut circle: Vec<NetnsId> = Vec::new();
+        for passed in &self.passed[first..] {
+            if circle.last() != Some(&passed.netns) {
+                circle.push(passed.netns);
+            }
+        }
+        Some(Decision::TtlExpired { circle })
+    }
+
+    /// The device of the circle at which the TTL runs out, if the packet comes to `device` the second time with this TTL.
+    fn where_ttl_ends(&self, device: Device, ttl: u8) -> Device {
+        let Some(first) = self.passed.iter().position(|passed| *passed == device) else { return device };
+        let circle = &self.passed[first..];
+        circle[usize::from(ttl.saturating_sub(1)) % circle.len()]
+    }
+
+    /// ip_local_deliver, ip6_input: the packet is for this host.
+    fn deliver_local(&mut self, trail: &mut Trail, device: Device, mut packet: Packet, begun: Option<&mut super::filter::Begun>) -> Delivery {
+        let netns = device.netns;
+        trail.step(device, Action::Routed { table: 255, oif: None, gateway: None, local: true });
+        if let Some(begun) = begun {
+            self.ip_hook(trail, netns, Hook::Input, Some(device), None, &mut packet, begun);
+            self.confirm(netns, &packet, begun);
+        }
+        self.translate_source(trail, device, &mut packet);
+        self.ipsec(trail, netns, "in", &packet, device);
+        if let Some((origin, rule, layer)) = packet.stale_checksum.clone() {
+            trail.block(
+                Place::at(device, if packet.dst.is_ipv6() { "icmpv6_rcv" } else { "icmp_rcv" }),
+                Decision::Checksum { layer: layer.to_owned(), rule: Some(rule), netns: Some(origin) },
+            );
+            packet.stale_checksum = None;
+        }
+        if matches!(packet.carries, Carries::EchoRequest(_)) {
+            let space = self.netns(netns);
+            let sysctl = if packet.dst.is_ipv6() { "net.ipv6.icmp.echo_ignore_all" } else { "net.ipv4.icmp_echo_ignore_all" };
+            if space.sysctl(sysctl).is_some_and(|value| value != 0) {
+                let function = if packet.dst.is_ipv6() { "icmpv6_rcv" } else { "icmp_echo" };
+                trail.block(Place::at(device, function), Decision::EchoIgnored { sysctl: sysctl.to_owned() });
+            }
+        }
+        trail.step(device, Action::Delivered);
+        Delivery::Here { device, packet }
+    }
+
+    /// ip_route_output_key_hash_rcu / ip6_route_output: device, next hop, and whether it stays here.
+    /// Failures are noted on the trail; None if there is no way on even if they were mended.
+    pub fn route_output(&mut self, trail: &mut Trail, netns: &Netns, flow: &Flow, at: Option<Device>) -> Option<(Device, IpAddr, bool)> {
+        let place = |device: Option<IfIndex>, function: &str| Place {
+            netns: netns.id,
+            device: at.map(|at| at.ifindex).or(device),
+            function: Some(function.to_owned()),
+        };
+        let function = if flow.dst.is_ipv6() { "ip6_route_output_flags" } else { "ip_route_output_key_hash_rcu" };
+        match fib::lookup(netns, flow) {
+            Ok(found) => {
+                let route = &netns.routes[found.route];
+                if matches!(route.kind, RouteKind::Local | RouteKind::Anycast) {
+                    let owner = found.nexthop.oif.unwrap_or_default();
+                    trail.step_in(netns.id, None, Action::Routed { table: route.table, oif: None, gateway: None, local: true });
+                    return Some((Device::new(netns.id, owner), flow.dst, true));
+                }
+                let out = Device::new(netns.id, found.nexthop.oif?);
+                trail.step_in(
+                    netns.id,
+                    None,
+                    Action::Routed { table: route.table, oif: found.nexthop.oif, gateway: found.nexthop.gateway, local: false },
+                );
+                let next = found.nexthop.gateway.unwrap_or(flow.dst);
+                Some((out, next, false))
+            }
+            // Asked for a device without a route by it: the kernel takes the destination to be on the link.
+            Err(_) if flow.oif.is_some() && flow.dst.is_ipv4() => {
+                let out = Device::new(netns.id, flow.oif?);
+                if self.link(out).is_some_and(|link| !link.is_up()) {
+                    trail.block(place(flow.oif, function), Decision::DeviceDown);
+                }
+                trail.step_in(netns.id, None, Action::Routed { table: 0, oif: flow.oif, gateway: None, local: false });
+                Some((out, flow.dst, false))
+            }
+            Err(refusal) => {
+                let decision = self.refusal(netns, flow, &refusal);
+                let dead = match &decision {
+                    Decision::NoRoute { dead, .. } => *dead,
+                    _ => None,
+                };
+                trail.block(place(None, function), decision.clone());
+                if let Some(dead) = dead {
+                    // Behind the block: as if the device were up.
+                    return Some((dead, self.gateway_by(netns, flow, dead.ifindex).unwrap_or(flow.dst), false));
+                }
+                self.without(netns, flow, &refusal)
+            }
+        }
+    }
+
+    /// The route that would be found if the refusing one or the refusing rule were not there.
+    fn without(&self, netns: &Netns, flow: &Flow, refusal: &Refusal) -> Option<(Device, IpAddr, bool)> {
+        let found = without(netns, flow, refusal)?;
+        let local = netns.routes[found.route].kind == RouteKind::Local;
+        Some((Device::new(netns.id, found.nexthop.oif?), found.nexthop.gateway.unwrap_or(flow.dst), local))
+    }
+
+    fn gateway_by(&self, netns: &Netns, flow: &Flow, oif: IfIndex) -> Option<IpAddr> {
+        netns
+            .routes
+            .iter()
+            .filter(|route| route.dst.contains(&flow.dst))
+            .flat_map(|route| &route.nexthops)
+            .find(|nexthop| nexthop.oif == Some(oif))
+            .and_then(|nexthop| nexthop.gateway)
+    }
+
+    /// A failed look-up as the kernel's decision.
+    pub fn refusal(&self, netns: &Netns, flow: &Flow, refusal: &Refusal) -> Decision {
+        let custom = |rule: &Option<usize>| rule.filter(|rule| !fib::is_default_rule(&netns.rules[*rule]));
+        match refusal {
+            Refusal::Rule { rule } => Decision::PolicyRule { rule: *rule, route: None },
+            Refusal::Route { route, rule } => match custom(rule) {
+                Some(rule) => Decision::PolicyRule { rule, route: Some(*route) },
+                None => Decision::RouteKind { kind: netns.routes[*route].kind, route: *route },
+            },
+            Refusal::NoRoute => {
+                let dead = fib::dead_route(netns, flow).map(|dead| Device::new(netns.id, dead));
+                Decision::NoRoute { dst: flow.dst, dead }
+            }
+        }
+    }
+
+    /// ip_route_input_slow: what becomes of a packet that came in here, and why the source check or the look-up refuses it.
+    /// Both may be given: what it would be, and why it is refused all the same.
+    pub fn route_input(&self, device: Device, src: IpAddr, dst: IpAddr, mark: u32, tos: u8) -> (Option<Input>, Option<Decision>) {
+        let netns = self.netns(device.netns);
+        let (IpAddr::V4(source), IpAddr::V4(target)) = (src, dst) else {
+            return (None, None);
+        };
+        let on_lo = self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
+        let mut refusal = None;
+        if source.is_multicast() || source.is_broadcast() || (source.octets()[0] == 0 && !source.is_unspecified()) {
+            refusal = Some(Decision::MartianOther { address: src, source: true });
+        } else if target.octets()[0] == 0 {
+            refusal = Some(Decision::MartianOther { address: dst, source: false });
+        } else if !on_lo && !self.conf_or("ipv4", device, "route_localnet") {
+            if target.is_loopback() {
+                refusal = Some(Decision::MartianLoopback { address: dst });
+            } else if source.is_loopback() {
+                refusal = Some(Decision::MartianLoopback { address: src });
+            }
+        }
+        let flow = Flow { src: Some(src), iif: Some(device.ifindex), mark, tos, ..Flow::to(dst) };
+        let forwarding = self.conf("ipv4", device, "forwarding").or_else(|| netns.sysctl("net.ipv4.ip_forward")) == Some(1);
+        let forwarding_sysctl = || {
+            if netns.sysctl("net.ipv4.ip_forward") == Some(1) {
+                let name = self.link(device).map_or("", |link| link.name.as_str());
+                format!("net.ipv4.conf.{}.forwarding", name.replace('.', "/"))
+            } else {
+                "net.ipv4.ip_forward".to_owned()
+            }
+        };
+        match fib::lookup(netns, &flow) {
+            Err(lost) => {
+                if refusal.is_none() {
+                    refusal = Some(if forwarding {
+                        self.refusal(netns, &flow, &lost)
+                    } else {
+                        Decision::NotForwarding { sysctl: forwarding_sysctl() }
+                    });
+                }
+                (without(netns, &flow, &lost).map(Input::Forward), refusal)
+            }
+            Ok(found) => {
+                let route = &netns.routes[found.route];
+                match route.kind {
+                    RouteKind::Local | RouteKind::Broadcast => {
+                        if refusal.is_none() {
+                            refusal = self.validate_source(device, src, dst, None, mark, tos);
+                        }
+                        (Some(Input::Local(Some(found.route))), refusal)
+                    }
+                    _ => {
+                        if refusal.is_none() {
+                            refusal = if forwarding {
+                                self.validate_source(device, src, dst, found.nexthop.oif, mark, tos)
+                            } else {
+                                Some(Decision::NotForwarding { sysctl: forwarding_sysctl() })
+                            };
+                        }
+                        (Some(Input::Forward(found)), refusal)
+                    }
+                }
+            }
+        }
+    }
+
+    /// fib_validate_source and __fib_validate_source.
+    fn validate_source(&self, device: Device, src: IpAddr, dst: IpAddr, oif: Option<IfIndex>, mark: u32, tos: u8) -> Option<Decision> {
+        let netns = self.netns(device.netns);
+        let rpf = self.conf_max("ipv4", device, "rp_filter");
+        let accept_local = self.conf_or("ipv4", device, "accept_local");
+        let redirects = if self.conf("ipv4", device, "forwarding") == Some(1) {
+            netns.conf("ipv4", "all", "send_redirects").unwrap_or(1) != 0 && self.conf("ipv4", device, "send_redirects").unwrap_or(1) != 0
+        } else {
+            self.conf_or("ipv4", device, "send_redirects")
+        };
+        if rpf == 0 && (oif != Some(device.ifindex) || !redirects) {
+            if accept_local {
+                return None;
+            }
+            let custom_local = netns.routes.iter().any(|route| {
+                route.table == 255 && route.kind == RouteKind::Local && route.protocol != 2 && route.dst.addr().is_ipv4()
+            });
+            if !custom_local && !fib::has_custom_rules(netns, false) {
+                return netns.owns(src).map(|_| Decision::LocalSource { src });
+            }
+        }
+        let back_mark = if self.conf_or("ipv4", device, "src_valid_mark") { mark } else { 0 };
+        let flow = Flow { src: Some(dst), iif: Some(oif.unwrap_or(self.loopback(device.netns, device).ifindex)), mark: back_mark, tos, ..Flow::to(src) };
+        // The kernel says `lo` as input interface of the reverse look-up of what is delivered here.
+        let flow = if oif.is_none() { Flow { iif: None, oif: None, ..flow } } else { flow };
+        let rp = |back: Option<IfIndex>| {
+            Some(Decision::RpFilter { src, sysctl: self.deciding_sysctl("ipv4", device, "rp_filter"), mode: rpf.min(2) as u8, back })
+        };
+        let has_address = netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4());
+        match fib::lookup(netns, &flow) {
+            Err(_) => {
+                if rpf > 0 {
+                    rp(None)
+                } else {
+                    None
+                }
+            }
+            Ok(found) => {
+                let route = &netns.routes[found.route];
+                match route.kind {
+                    RouteKind::Unicast => {}
+                    RouteKind::Local if accept_local => {}
+                    RouteKind::Local => return Some(Decision::LocalSource { src }),
+                    _ => return Some(Decision::MartianOther { address: src, source: true }),
+                }
+                let uses_device = route.nexthops.iter().any(|nexthop| {
+                    nexthop.oif == Some(device.ifindex) || fib::vrf_of(netns, nexthop.oif).is_some_and(|(vrf, _)| vrf == device.ifindex)
+                });
+                let loopback = route.kind == RouteKind::Local && self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
+                if uses_device || loopback {
+                    return None;
+                }
+                if !has_address {
+                    return if rpf > 0 { rp(found.nexthop.oif) } else { None };
+                }
+                if rpf == 1 {
+                    return rp(found.nexthop.oif);
+                }
+                None
+            }
+        }
+    }
+
+    /// ip6_route_input.
+    fn route_input_v6(&mut self, device: Device, packet: &Packet) -> Option<Input> {
+        let netns = self.netns(device.netns);
+        if packet.dst.is_multicast() {
+            return Some(Input::Local(None));
+        }
+        let link_local = matches!(packet.dst, IpAddr::V6(address) if address.is_unicast_link_local());
+        if link_local {
+            return netns.addresses_of(device.ifindex).any(|entry| entry.address == packet.dst).then_some(Input::Local(None));
+        }
+        let flow = Flow { src: Some(packet.src), iif: Some(device.ifindex), mark: packet.mark, protocol: 58, ..Flow::to(packet.dst) };
+        match fib::lookup(netns, &flow) {
+            Ok(found) if matches!(netns.routes[found.route].kind, RouteKind::Local | RouteKind::Anycast) => Some(Input::Local(Some(found.route))),
+            Ok(found) => Some(Input::Forward(found)),
+            Err(_) => None,
+        }
+    }
+
+    /// What IPv6 input refuses before anything else (ip6_rcv_core).
+    fn martian_v6(&self, device: Device, packet: &Packet) -> Option<Decision> {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (packet.src, packet.dst) else { return None };
+        let on_lo = self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
+        if src.is_multicast() {
+            return Some(Decision::MartianOther { address: packet.src, source: true });
+        }
+        if (src.is_loopback() || dst.is_loopback()) && !on_lo {
+            let address = if src.is_loopback() { packet.src } else { packet.dst };
+            return Some(Decision::MartianLoopback { address });
+        }
+        None
+    }
+
+    /// The loopback device, or the VRF of a device, that local traffic runs over.
+    pub fn loopback(&self, netns: NetnsId, by: Device) -> Device {
+        let space = self.netns(netns);
+        if let Some((vrf, _)) = fib::vrf_of(space, Some(by.ifindex)) {
+            return Device::new(netns, vrf);
+        }
+        let lo = space.links.iter().find(|link| link.is_loopback()).map_or(IfIndex(1), |link| link.index);
+        Device::new(netns, lo)
+    }
+
+    /// The MTU towards a destination: the route's, a learned one, else the device's.
+    fn path_mtu(&self, out: Device, dst: IpAddr) -> u32 {
+        let netns = self.netns(out.netns);
+        let device = self.link(out).map_or(u32::MAX, |link| link.mtu);
+        let routed = netns
+            .routes
+            .iter()
+            .filter(|route| route.dst.contains(&dst) && route.mtu.is_some())
+            .max_by_key(|route| route.dst.prefix_len())
+            .and_then(|route| route.mtu);
+        routed.map_or(device, |mtu| mtu.min(device))
+    }
+
+    /// An ipvlan in an L3 mode routes in its lower device's namespace.
+    pub fn route_and_resolve(&mut self, trail: &mut Trail, netns: NetnsId, packet: Packet) -> Option<(Device, Frame)> {
+        let flow = Flow { src: Some(packet.src), ..Flow::to(packet.dst) };
+        let (out, next, _) = self.route_output(trail, self.netns(netns), &flow, None)?;
+        let mac = self.resolve(trail, out, next, packet.src, next != packet.dst)?;
+        Some((out, Frame { dst: mac, src: self.mac(out), tags: Vec::new(), payload: Payload::Ip(packet) }))
+    }
+
+    /// IPsec policies: one that asks for what the packet does not have, or that blocks.
+    fn ipsec(&mut self, trail: &mut Trail, netns: NetnsId, dir: &str, packet: &Packet, device: Device) {
+        let space = self.netns(netns);
+        if packet.ipsec || self.conf_or("ipv4", device, "disable_policy") && dir != "out" {
+            return;
+        }
+        let fits = |policy: &&(usize, &crate::model::snapshot::XfrmPolicy)| {
+            policy.1.dir == dir
+                && policy.1.src.contains(&packet.src)
+                && policy.1.dst.contains(&packet.dst)
+                && (policy.1.protocol == 0 || policy.1.protocol == packet.protocol())
+                && policy.1.ifindex.is_none_or(|index| index == device.ifindex || index.0 == 0)
+        };
+        let policies: Vec<(usize, &crate::model::snapshot::XfrmPolicy)> = space.xfrm_policies.iter().enumerate().collect();
+        let Some((index, policy)) = policies.iter().filter(fits).min_by_key(|(_, policy)| policy.priority) else { return };
+        let demanded = policy.templates.iter().any(|template| !template.optional);
+        let lost = policy.block || demanded && (dir != "out" || space.xfrm_states == 0);
+        if lost {
+            let function = match dir {
+                "out" => "xfrm_lookup",
+                "fwd" => "xfrm4_policy_check",
+                _ => "xfrm4_policy_check",
+            };
+            let place = if dir == "out" {
+                Place { netns, device: None, function: Some(function.to_owned()) }
+            } else {
+                Place::at(device, function)
+            };
+            trail.block(place, Decision::Ipsec { policy: *index });
+        }
+    }
+
+    /// cgroup programs of the asker see what it sends.
+    fn cgroup(&mut self, trail: &mut Trail, netns: NetnsId) {
+        if netns != self.question.netns || trail.depth > 0 {
+            return;
+        }
+        for (index, program) in self.snapshot.cgroup_programs.iter().enumerate() {
+            let egress = program.attach.contains("egress") && self.leg == crate::model::exchange::Leg::Forward;
+            if egress {
+                trail.step_in(netns, None, Action::Opaque(crate::model::exchange::Opaque::Cgroup { program: index }));
+            }
+        }
+    }
+
+    /// Whether br_netfilter has run the IP layer's PREROUTING for what came up by this bridge.
+    fn shown_by_bridge(&self, device: Device, ipv6: bool) -> bool {
+        matches!(self.link(device).map(|link| &link.kind), Some(LinkKind::Bridge(_))) && self.bridge_calls_ip(device, ipv6)
+    }
+
+    /// What stops address resolution in the underlay is told with the role of the packet that waits for it.
+    pub fn role_of(&self, block: &super::frame::Block, own: Role) -> Role {
+        block.role.unwrap_or(own)
+    }
+
+    /// A loss as a fault would have it.
+    pub fn loss_of(block: &super::frame::Block) -> Loss {
+        block.loss()
+    }
+}
+
+/// The look-up as if the refusing route or rule were gone.
+fn without(netns: &Netns, flow: &Flow, refusal: &Refusal) -> Option<Found> {
+    let mut mended = netns.clone();
+    for _ in 0..8 {
+        match fib::lookup(&mended, flow) {
+            Ok(found) => return Some(found),
+            Err(Refusal::Route { route, rule }) => {
+                // Positions must stay: the route is made harmless, not removed.
+                let custom = rule.filter(|rule| !fib::is_default_rule(&netns.rules[*rule]));
+                if let Some(rule) = custom {
+                    mended.rules[rule].action = crate::model::snapshot::RuleAction::Nop;
+                }
+                mended.routes[route].cached = true;
+            }
+            Err(Refusal::Rule { rule }) => mended.rules[rule].action = crate::model::snapshot::RuleAction::Nop,
+            Err(Refusal::NoRoute) => {
+                let _ = refusal;
+                let dead = fib::dead_route(&mended, flow)?;
+                let mut revived = false;
+                for route in &mut mended.routes {
+                    for nexthop in &mut route.nexthops {
+                        if nexthop.oif == Some(dead) && nexthop.flags & 17 != 0 {
+                            nexthop.flags &= !17;
+                            revived = true;
+                        }
+                    }
+                }
+                if !revived {
+                    // The connected route that comes back with the device: found by its address.
+                    let covers = |entry: &&crate::model::snapshot::Address| {
+                        entry.ifindex == dead && entry.net().is_some_and(|net| net.contains(&flow.dst))
+                    };
+                    let net = mended.addresses.iter().find(covers).and_then(crate::model::snapshot::Address::net)?;
+                    let template = mended.routes.iter().position(|route| route.table == 254 || route.table == 255)?;
+                    let _ = net;
+                    return Some(Found {
+                        route: template,
+                        rule: None,
+                        nexthop: crate::model::snapshot::Nexthop { oif: Some(dead), weight: 1, ..Default::default() },
+                        ambiguous: false,
+                    });
+                }
+            }
+        }
+    }
+    None
+}
