@@ -170,7 +170,14 @@ impl Apt {
         std::fs::create_dir_all(apt.folder.join("lists/partial"))?;
         std::fs::create_dir_all(apt.folder.join("cache/archives/partial"))?;
         let mirror = mirror()?;
-        let sources: String = SUITES.iter().map(|suite| format!("deb [arch=amd64] {mirror} {suite} main\n")).collect();
+        let sources = SUITES
+            .map(|suite| {
+                format!(
+                    "deb [arch=amd64] {mirror} {suite} main
+"
+                )
+            })
+            .concat();
         let list = apt.folder.join("sources.list");
         // The lists are of today only once a day: a series gets a new kernel every few weeks.
         let fresh = std::fs::metadata(&list)

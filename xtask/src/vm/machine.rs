@@ -51,32 +51,30 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM if a guest boots with it. The answer is kept until /dev/kvm comes or goes.
+    /// KVM if a guest boots with it; the answer is kept.
     pub fn choose(folder: &Path, kernel: &Kernel, userland: &PathBuf) -> Result<Self> {
         let device = File::options().read(true).write(true).open("/dev/kvm");
         if device.is_err() {
             return Ok(Self::Emulation);
         }
         let kept = folder.join("accelerator");
-        let answer = match std::fs::read_to_string(&kept) {
-            Ok(answer) => answer,
-            Err(_) => {
-                let machine = Machine {
-                    kernel,
-                    userland,
-                    accelerator: Self::Kvm,
-                    folder: folder.join("run/kvm"),
-                    script: "exit 0".to_owned(),
-                    timeout: KVM_PROOF_SECONDS,
-                    verbose: false,
-                };
-                let answer = if matches!(machine.run()?.end, End::Good) { "kvm" } else { "emulation" };
-                eprintln!("/dev/kvm is there; booting with it says: {answer}");
-                std::fs::write(&kept, answer)?;
-                answer.to_owned()
-            }
+        if let Ok(answer) = std::fs::read_to_string(&kept) {
+            return Ok(if answer == "kvm" { Self::Kvm } else { Self::Emulation });
+        }
+        let machine = Machine {
+            kernel,
+            userland,
+            accelerator: Self::Kvm,
+            folder: folder.join("run/kvm"),
+            script: "exit 0".to_owned(),
+            timeout: KVM_PROOF_SECONDS,
+            verbose: false,
         };
-        Ok(if answer == "kvm" { Self::Kvm } else { Self::Emulation })
+        let boots = matches!(machine.run()?.end, End::Good);
+        let answer = if boots { "kvm" } else { "emulation" };
+        eprintln!("/dev/kvm is there; booting with it says: {answer}");
+        std::fs::write(&kept, answer)?;
+        Ok(if boots { Self::Kvm } else { Self::Emulation })
     }
 
     fn arguments(self) -> [&'static str; 4] {
