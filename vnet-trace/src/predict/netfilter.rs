@@ -7,14 +7,21 @@
 //! It deliberately does not follow the packet from hook to hook, route it, or translate packets of known connections: the
 //! caller does, with the effects given here and with [`packet::NatBinding`].
 
+mod command;
 mod condition;
 pub mod context;
+mod counters;
+mod fix;
 mod mangle;
 mod nat;
 pub mod outcome;
+mod owner;
 pub mod packet;
 mod raw;
 mod read;
 mod walk;
 
+pub use counters::counters_increased;
+pub use fix::narrow_fix;
+pub use owner::{Owner, owner_of};
 pub use walk::{chains_at, evaluate};
