@@ -86,6 +86,7 @@ const WITHOUT_LAB: &[(&str, &str)] = &[
 #[test]
 fn modules_use_only_what_the_design_allows() {
     let mut wrong = Vec::new();
+    let crates = dependencies();
     for source in library() {
         let Some(rule) = RULES.iter().find(|rule| rule.module == source.module) else { continue };
         for (line, module) in source.modules_used() {
@@ -93,7 +94,7 @@ fn modules_use_only_what_the_design_allows() {
                 wrong.push(format!("{}:{line}: {} must not use {module}", source.path.display(), rule.module));
             }
         }
-        for (line, name) in source.crates_used() {
+        for (line, name) in source.crates_used(&crates) {
             if rule.crates != ANY && !rule.crates.contains(&name.as_str()) {
                 wrong.push(format!("{}:{line}: {} must not use the crate {name}", source.path.display(), rule.module));
             }
@@ -182,6 +183,14 @@ fn each_cause_has_a_lab() {
 fn every_lab_file_is_embedded() {
     let files = std::fs::read_dir(root().join("vnet-trace/labs")).expect("labs/").count();
     assert_eq!(embedded::texts().len(), files);
+}
+
+/// The library's dependencies, as code names them.
+fn dependencies() -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join("vnet-trace/Cargo.toml")).expect("the library's manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let names = manifest["dependencies"].as_table().expect("a table").keys();
+    names.map(|name| name.replace('-', "_")).collect()
 }
 
 fn library() -> Vec<Source> {

@@ -24,7 +24,8 @@ impl Source {
     pub fn new(path: &Path, text: String) -> Self {
         let parts: Vec<String> =
             path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        let code = without_tests(&without_comments_and_literals(&text));
+        let only_tests = parts.last().is_some_and(|stem| stem == "tests");
+        let code = if only_tests { String::new() } else { without_tests(&without_comments_and_literals(&text)) };
         Self { path: path.to_owned(), module: parts[0].clone(), depth: parts.len(), text, code }
     }
 
@@ -45,21 +46,10 @@ impl Source {
             .collect()
     }
 
-    /// Crates named at the start of a `use`, with lines.
-    pub fn crates_used(&self) -> Vec<(usize, String)> {
-        let own: Vec<&str> = self
-            .code
-            .lines()
-            .filter_map(|line| line.trim().trim_start_matches("pub ").strip_prefix("mod "))
-            .map(|rest| rest.trim_end_matches(';').trim())
-            .collect();
+    /// Which of these crates a `use` begins with, with lines.
+    pub fn crates_used(&self, known: &[String]) -> Vec<(usize, String)> {
         let mut used = self.paths_after("use ");
-        used.retain(|(_, name)| {
-            !["std", "core", "alloc", "crate", "super", "self"].contains(&name.as_str())
-                && !own.contains(&name.as_str())
-        });
-        // `use Enum::*` inside a function.
-        used.retain(|(_, name)| name.chars().next().is_some_and(char::is_lowercase));
+        used.retain(|(_, name)| known.contains(name));
         used
     }
 
@@ -205,7 +195,7 @@ mod tests { use crate::test; }
         |used: Vec<(usize, String)>| used.into_iter().map(|(line, name)| format!("{line}:{name}")).collect::<Vec<_>>();
     assert_eq!(source.module, "model");
     assert_eq!(names(source.modules_used()), ["2:a", "2:d", "5:i", "4:e"]);
-    assert_eq!(names(source.crates_used()), ["3:serde"]);
+    assert_eq!(names(source.crates_used(&["serde".to_owned()])), ["3:serde"]);
     assert_eq!(source.lines_with("unsafe").count(), 0);
     assert_eq!(source.lines_with("println!").collect::<Vec<_>>(), [5]);
     assert_eq!(source.lines_with("print!").count(), 0);

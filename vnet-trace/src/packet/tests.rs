@@ -1,3 +1,5 @@
+//! Golden bytes, truncation at every length, and random bytes.
+
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 

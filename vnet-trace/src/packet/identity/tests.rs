@@ -1,3 +1,5 @@
+//! Which packets belong to a question, and which only look so.
+
 use etherparse::PacketBuilder;
 
 use super::*;
