@@ -5,11 +5,14 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 
 use crate::setup::{self, Purpose};
-use crate::{shell, test};
+use crate::{shell, test, vm};
 
 /// Arguments of `ci`.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Then boot the oldest and the newest kernel with a few labs of each kind
+    #[arg(long)]
+    kernels: bool,
     #[command(flatten)]
     test: test::Args,
 }
@@ -22,6 +25,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if has_cargo_command("clippy") {
         shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    }
+    if args.kernels {
+        vm::run(&vm::Args::oldest_and_newest())?;
     }
     test::run(&args.test)
 }
