@@ -88,7 +88,7 @@ pub struct Args {
     #[arg(long, help_heading = "How")]
     prove: bool,
     /// The best way to attach probes that may be used
-    #[arg(long, hide = true, value_parser = tier)]
+    #[arg(long, hide = true, env = "VNET_TRACE_TIER", value_parser = tier)]
     tier: Option<Tier>,
 
     /// Write a file as well: .vtr recording, .pcapng packets, .json answer
