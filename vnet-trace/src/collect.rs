@@ -1,12 +1,16 @@
 //! The only stage that touches the machine: takes a question and gives a recording.
 
+pub mod bpf;
 pub mod clock;
 pub mod iptables;
 pub mod kernel;
+mod modules;
 pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod ping;
+pub mod procnet;
+pub mod route_get;
 pub mod snapshot;
 pub mod sysctl;

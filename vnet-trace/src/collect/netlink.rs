@@ -19,13 +19,17 @@ use attribute::{Attributes, Malformed, u16_at, u32_at};
 
 pub mod address;
 pub mod attribute;
+pub mod conntrack;
 pub mod fdb;
+pub mod filter;
 pub mod link;
 pub mod neigh;
 pub mod nsid;
+pub mod qdisc;
 pub mod route;
 pub mod rule;
 pub mod vlan;
+pub mod xfrm;
 
 /// NETLINK_ROUTE.
 pub const ROUTE: isize = 0;

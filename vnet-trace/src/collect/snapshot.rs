@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
+use super::{bpf, procnet};
 use crate::model::id::{Nanos, NetnsId};
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
@@ -130,7 +131,14 @@ fn finish(request: &Request, members: Vec<Candidate>, looked: reach::Looked) -> 
         namespaces.push(netns);
         gaps.extend(gaps_there);
     }
-    Ok(Snapshot { taken: now(), namespaces, gaps, ..Snapshot::default() })
+    let mut cgroup_programs = Vec::new();
+    if request.depth == Depth::Full {
+        cgroup_programs = bpf::cgroups();
+        if let Some(own) = namespaces.first_mut() {
+            own.counters.extend(procnet::routing_counters());
+        }
+    }
+    Ok(Snapshot { taken: now(), namespaces, cgroup_programs, gaps, ..Snapshot::default() })
 }
 
 /// CLOCK_MONOTONIC.
@@ -162,6 +170,6 @@ fn why(error: &dyn std::error::Error) -> String {
 }
 
 /// Something of a namespace that could not be read.
-fn gap(what: &str, netns: &str, error: &dyn std::error::Error) -> Gap {
+pub(super) fn gap(what: &str, netns: &str, error: &dyn std::error::Error) -> Gap {
     Gap { what: format!("{what} of netns {netns}"), why: why(error), help: String::new() }
 }

@@ -177,8 +177,7 @@ pub fn devices(sysctls: &mut Sysctls, links: &[LinkRead]) {
     }
 }
 
-/// Adds `net.ipv4.neigh.DEV.…` and `net.ipv6.neigh.DEV.…` of every device and of `default`, and, though it is no sysctl,
-/// `net.ipv4.neigh.default.entries`: how full the table is that `gc_thresh3` bounds.
+/// Adds `net.ipv4.neigh.DEV.…` and `net.ipv6.neigh.DEV.…` of every device and of `default`.
 pub fn neighbour_tables(sysctls: &mut Sysctls, tables: &[Parameters], links: &[Link]) {
     for table in tables {
         let device = match table.ifindex {
@@ -191,9 +190,6 @@ pub fn neighbour_tables(sysctls: &mut Sysctls, tables: &[Parameters], links: &[L
         let prefix = format!("net.{}.neigh.{device}", table.family);
         for (name, value) in &table.values {
             sysctls.insert(format!("{prefix}.{name}"), value.to_string());
-        }
-        if let (None, Some(entries)) = (table.ifindex, table.entries) {
-            sysctls.insert(format!("{prefix}.entries"), entries.to_string());
         }
     }
 }

@@ -20,6 +20,7 @@ const NTF_PROXY: u8 = 8;
 const NDTA_THRESH: [(u16, &str); 3] = [(2, "gc_thresh1"), (3, "gc_thresh2"), (4, "gc_thresh3")];
 const NDTA_CONFIG: u16 = 5;
 const NDTA_PARMS: u16 = 6;
+const NDTA_STATS: u16 = 7;
 const NDTPA_IFINDEX: u16 = 1;
 /// Attributes of NDTA_PARMS that are 32-bit numbers, by the name of their sysctl.
 const COUNTS: [(u16, &str); 4] = [(8, "unres_qlen"), (9, "app_solicit"), (10, "ucast_solicit"), (11, "mcast_solicit")];
@@ -69,6 +70,8 @@ pub struct Parameters {
     pub values: BTreeMap<&'static str, u64>,
     /// Entries in the table, of all namespaces, where the message tells.
     pub entries: Option<u32>,
+    /// How often an entry found no place (`table_fulls`), in all namespaces.
+    pub table_fulls: Option<u64>,
 }
 
 /// The settings of both neighbour tables.
@@ -87,13 +90,18 @@ pub fn parse_parameters(message: Message<'_>) -> Result<Option<Parameters>, Malf
         nix::libc::AF_INET6 => "ipv6",
         _ => return Ok(None),
     };
-    let mut read = Parameters { family, ifindex: None, values: BTreeMap::new(), entries: None };
+    let mut read = Parameters { family, ifindex: None, values: BTreeMap::new(), entries: None, table_fulls: None };
     for attribute in attributes.iter() {
         match attribute.kind {
             NDTA_PARMS => parameters(&mut read, attribute.nested("NDTA_PARMS")?)?,
             // struct ndt_config: two 16-bit lengths, then the number of entries.
             NDTA_CONFIG => {
                 read.entries = attribute.value.get(4..).and_then(<[u8]>::first_chunk).map(|n| u32::from_ne_bytes(*n))
+            }
+            // struct ndt_stats: its eleventh number.
+            NDTA_STATS => {
+                read.table_fulls =
+                    attribute.value.get(80..).and_then(<[u8]>::first_chunk).map(|n| u64::from_ne_bytes(*n));
             }
             kind => {
                 if let Some((_, name)) = NDTA_THRESH.iter().find(|(thresh, _)| *thresh == kind) {

@@ -1,17 +1,20 @@
 //! Reads everything of one namespace, from a thread that is in it.
 
 use std::error::Error;
+use std::net::IpAddr;
 
 use super::reach::{Look, Looked, dump_gaps};
 use super::workers::{each, processors};
 use super::{Depth, Request, SnapshotError, gap};
-use crate::collect::netlink::{self, Channel, Dump, NetlinkError, address, fdb, neigh, route, rule, vlan};
+use crate::collect::netlink::{
+    self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, vlan, xfrm,
+};
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;
-use crate::collect::sysctl;
+use crate::collect::{bpf, modules, procnet, sysctl};
 use crate::model::id::NetnsId;
 use crate::model::sight::Gap;
-use crate::model::snapshot::Netns;
+use crate::model::snapshot::{Link, LinkKind, Netns};
 
 /// Reads all members; the result is in their order, each with what could not be read.
 pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<Vec<(Netns, Vec<Gap>)>, SnapshotError> {
@@ -80,7 +83,61 @@ fn contents(
     sysctl::devices(&mut netns.sysctls, &look.links);
     let tables = noted.items("neighbour tables", neigh::read_parameters(&mut channel));
     sysctl::neighbour_tables(&mut netns.sysctls, &tables, &netns.links);
+    netns.qdiscs = noted.items("queueing disciplines", qdisc::read(&mut channel));
+    netns.filters = noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links));
+    if bpf::has_tcx() {
+        let of_link = |link: &Link| bpf::tcx(link.index, matches!(link.kind, LinkKind::Netkit { .. }));
+        netns.filters.extend(netns.links.iter().flat_map(of_link));
+    }
+    bpf::Names::default().fill(netns);
+    netns.counters = procnet::counters();
+    neighbour_counters(netns, &tables);
+    netns.multicast = procnet::multicast();
+    netns.sockets = procnet::sockets(request.protocol);
+    ipsec(netns, &mut noted);
+    connections(netns, &mut noted, &request.addresses);
     Ok(())
+}
+
+/// How full the neighbour tables are: `Arp.Entries`, `Nd.TableFulls`, … of all namespaces, whose bound is
+/// `net.ipv4.neigh.default.gc_thresh3`.
+fn neighbour_counters(netns: &mut Netns, tables: &[neigh::Parameters]) {
+    for table in tables.iter().filter(|table| table.ifindex.is_none()) {
+        let protocol = if table.family == "ipv4" { "Arp" } else { "Nd" };
+        netns.counters.extend(table.entries.map(|entries| (format!("{protocol}.Entries"), u64::from(entries))));
+        netns.counters.extend(table.table_fulls.map(|times| (format!("{protocol}.TableFulls"), times)));
+    }
+}
+
+fn ipsec(netns: &mut Netns, noted: &mut Noted<'_>) {
+    if !modules::is_present("xfrm_user") {
+        return;
+    }
+    let mut channel = match Channel::open(xfrm::PROTOCOL) {
+        Ok(channel) => channel,
+        Err(error) if error.is_unsupported() => return,
+        Err(error) => return noted.gap("IPsec policies", &error),
+    };
+    netns.xfrm_policies = noted.items("IPsec policies", xfrm::policies(&mut channel));
+    // Asked for only where a policy could want one.
+    if !netns.xfrm_policies.is_empty() {
+        match xfrm::states(&mut channel) {
+            Ok(states) => netns.xfrm_states = states,
+            Err(error) => noted.gap("IPsec states", &error),
+        }
+    }
+}
+
+fn connections(netns: &mut Netns, noted: &mut Noted<'_>, addresses: &[IpAddr]) {
+    let entries = netns.sysctl("net.netfilter.nf_conntrack_count").unwrap_or(0);
+    if entries == 0 || addresses.is_empty() || !modules::is_present("nf_conntrack_netlink") {
+        return;
+    }
+    if entries as u64 > conntrack::LARGEST {
+        return noted.note("connection tracking entries", &format!("there are {entries}, too many to look through"));
+    }
+    let dump = Channel::open(conntrack::PROTOCOL).and_then(|mut channel| conntrack::read(&mut channel, addresses));
+    netns.conntrack = noted.items("connection tracking entries", dump);
 }
 
 /// Turns what could not be read into gaps.
@@ -90,6 +147,15 @@ struct Noted<'a> {
 }
 
 impl Noted<'_> {
+    fn gap(&mut self, what: &str, error: &dyn Error) {
+        self.gaps.push(gap(what, self.netns, error));
+    }
+
+    fn note(&mut self, what: &str, why: &str) {
+        let what = format!("{what} of netns {}", self.netns);
+        self.gaps.push(Gap { what, why: why.into(), help: String::new() });
+    }
+
     fn items<T>(&mut self, what: &str, dump: Result<Dump<T>, NetlinkError>) -> Vec<T> {
         match dump {
             Ok(dump) => {
@@ -99,7 +165,7 @@ impl Noted<'_> {
             // The kernel has no such thing, so there is nothing to see.
             Err(error) if error.is_unsupported() => Vec::new(),
             Err(error) => {
-                self.gaps.push(gap(what, self.netns, &error));
+                self.gap(what, &error);
                 Vec::new()
             }
         }
