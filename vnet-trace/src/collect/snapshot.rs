@@ -9,12 +9,10 @@
 
 use std::net::IpAddr;
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
-use super::{bpf, procnet};
-use crate::model::id::{Nanos, NetnsId};
+use super::{bpf, clock, procnet};
+use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
 use crate::model::snapshot::Snapshot;
@@ -138,13 +136,7 @@ fn finish(request: &Request, members: Vec<Candidate>, looked: reach::Looked) -> 
             own.counters.extend(procnet::routing_counters());
         }
     }
-    Ok(Snapshot { taken: now(), namespaces, cgroup_programs, gaps, ..Snapshot::default() })
-}
-
-/// CLOCK_MONOTONIC.
-fn now() -> Nanos {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
-    Nanos(time.as_nanos() as u64)
+    Ok(Snapshot { taken: clock::monotonic(), namespaces, cgroup_programs, gaps, ..Snapshot::default() })
 }
 
 /// A namespace costs a file descriptor, and the usual soft limit of 1024 is soft for that reason.

@@ -11,7 +11,7 @@ use crate::collect::netlink::{
 };
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;
-use crate::collect::{bpf, modules, procnet, sysctl};
+use crate::collect::{bpf, modules, netfilter, procnet, sysctl};
 use crate::model::id::NetnsId;
 use crate::model::sight::Gap;
 use crate::model::snapshot::{Link, LinkKind, Netns};
@@ -94,6 +94,7 @@ fn contents(
     neighbour_counters(netns, &tables);
     netns.multicast = procnet::multicast();
     netns.sockets = procnet::sockets(request.protocol);
+    netns.netfilter = netfilter::read_ruleset(netfilter::DEADLINE);
     ipsec(netns, &mut noted);
     connections(netns, &mut noted, &request.addresses);
     Ok(())
