@@ -4,6 +4,8 @@
 
 #[path = "capture/asker.rs"]
 mod asker;
+#[path = "capture/devices.rs"]
+mod devices;
 #[path = "capture/net.rs"]
 mod net;
 
@@ -19,11 +21,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    let trials = asker::CASES
-        .iter()
+    let trials = [asker::CASES, devices::CASES]
+        .concat()
+        .into_iter()
         .map(|(name, case)| {
-            let case = *case;
-            let trial = Trial::test(*name, move || net::in_private_network(case));
+            let trial = Trial::test(name, move || net::in_private_network(case));
             if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
         })
         .collect();

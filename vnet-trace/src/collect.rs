@@ -9,6 +9,7 @@ pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod pcap;
 pub mod ping;
 pub mod procnet;
 pub mod route_get;

@@ -1,0 +1,195 @@
+//! Opening and closing of many handles at once.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+
+use ::pcap::{Active, Capture, Error, Linktype, Precision};
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
+
+use super::filter::Tags;
+use super::{Filter, Target, on_our_clock};
+use crate::model::frame::{Direction, Frame, LinkLayer};
+use crate::model::id::Device;
+use crate::model::sight::Gap;
+
+/// Bytes of a frame that are kept: all headers that are read, also of an ICMP error about a packet in a tunnel.
+const SNAPLEN: i32 = 256;
+
+/// Kernel memory for all ring buffers together, and the bounds for one, in bytes.
+const ALL_BUFFERS: usize = 8 << 20;
+const SMALLEST_BUFFER: usize = 32 << 10;
+const LARGEST_BUFFER: usize = 256 << 10;
+
+/// Handles that are opened or closed at the same time.
+const MAX_THREADS: usize = 128;
+
+/// These threads only make system calls.
+const STACK: usize = 256 << 10;
+
+/// The header of 16 bytes that libpcap makes up for link layers that it does not know.
+const COOKED: Linktype = Linktype::LINUX_SLL;
+
+sockopt_impl!(
+    /// The socket does not get what the device sends.
+    IgnoreOutgoing, SetOnly, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, libc::c_int
+);
+
+/// One handle: one direction of one device.
+pub(super) struct Tap {
+    pub handle: Capture<Active>,
+    pub device: Device,
+    direction: Direction,
+    linktype: Linktype,
+    /// For errors: `ns1/veth0`.
+    name: String,
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.name, self.direction)
+    }
+}
+
+/// Opens all devices in both directions, and waits until all handles listen.
+pub(super) fn all(targets: &[Target], filter: &Filter) -> (Vec<Tap>, Vec<(Device, Gap)>) {
+    let wanted: Vec<_> = targets
+        .iter()
+        .filter(|target| target.up)
+        .flat_map(|target| {
+            let directions: &[Direction] =
+                if target.loopback { &[Direction::In] } else { &[Direction::In, Direction::Out] };
+            directions.iter().map(move |direction| (target, *direction))
+        })
+        .collect();
+    let buffer = (ALL_BUFFERS / wanted.len().max(1)).clamp(SMALLEST_BUFFER, LARGEST_BUFFER);
+    let ethernet = filter.expression(Tags::Possible);
+    let bare = filter.expression(Tags::Impossible);
+    let results = in_parallel(&wanted, |(target, direction)| {
+        let opened = target.netns.enter().map_err(|error| error.to_string()).and_then(|()| {
+            open(target, *direction, buffer, &ethernet, &bare).map_err(|error| match error {
+                Error::PcapError(said) if !said.is_empty() => said,
+                other => other.to_string(),
+            })
+        });
+        opened.map_err(|why| (target.device, gap(&named(target), why)))
+    });
+    let mut taps = Vec::new();
+    let mut gaps = Vec::new();
+    // The caller has been told of each handle, or of this.
+    if results.len() < wanted.len() {
+        let why = "no thread could be started to open a device".to_owned();
+        gaps.extend(wanted.iter().map(|(target, _)| (target.device, gap(&named(target), why.clone()))));
+    }
+    for result in results {
+        match result {
+            Ok(tap) => taps.push(tap),
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    (taps, gaps)
+}
+
+#[expect(unsafe_code, reason = "libpcap hands out its file descriptor as a number only")]
+pub(super) fn descriptor(handle: &Capture<Active>) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor belongs to the handle, which stays open as long as it is borrowed.
+    unsafe { BorrowedFd::borrow_raw(handle.as_raw_fd()) }
+}
+
+/// Closes the handles: device, frames received, frames dropped by the kernel of each.
+pub(super) fn close(taps: Vec<Tap>) -> Vec<(Device, u64, u64)> {
+    let taps: Vec<_> = taps.into_iter().map(|tap| std::sync::Mutex::new(Some(tap))).collect();
+    in_parallel(&taps, |tap| {
+        let mut tap = tap.lock().ok()?.take()?;
+        // A device that is gone has no statistics any more.
+        let stats = tap.handle.stats().ok();
+        let device = tap.device;
+        drop(tap);
+        Some((device, stats.map_or(0, |stats| stats.received.into()), stats.map_or(0, |stats| stats.dropped.into())))
+    })
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Does the work for every item, each on a thread of its own as far as there may be that many. The threads may move into namespaces.
+fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let per_thread = items.len().div_ceil(MAX_THREADS).max(1);
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .chunks(per_thread)
+            .map(|chunk| {
+                let task = move || chunk.iter().map(work).collect::<Vec<_>>();
+                thread::Builder::new().name("pcap".into()).stack_size(STACK).spawn_scoped(scope, task)
+            })
+            .collect();
+        // A thread that could not be started has done nothing; what it was for will be missed by the caller.
+        threads.into_iter().filter_map(|thread| thread.ok()?.join().ok()).flatten().collect()
+    })
+}
+
+fn open(target: &Target, direction: Direction, buffer: usize, ethernet: &str, bare: &str) -> Result<Tap, Error> {
+    let inactive = Capture::from_device(target.name.as_str())?
+        .immediate_mode(true)
+        .snaplen(SNAPLEN)
+        .buffer_size(i32::try_from(buffer).unwrap_or(i32::MAX))
+        .precision(Precision::Nano)
+        .promisc(false);
+    let mut handle = inactive.open()?.setnonblock()?;
+    let linktype = handle.get_datalink();
+    let expression = if linktype == Linktype::ETHERNET { ethernet } else { bare };
+    handle.filter(expression, true)?;
+    match direction {
+        Direction::In | Direction::Unknown => {
+            handle.direction(::pcap::Direction::In)?;
+            // Older kernels copy, and libpcap throws away.
+            let _ = setsockopt(&descriptor(&handle), IgnoreOutgoing, &1);
+        }
+        Direction::Out => handle.direction(::pcap::Direction::Out)?,
+    }
+    Ok(Tap { handle, device: target.device, direction, linktype, name: named(target) })
+}
+
+impl Tap {
+    /// The next frame; None if there is none now. An error is the end of this tap.
+    pub fn next(&mut self, offset: u64) -> Result<Option<Frame>, Gap> {
+        match self.handle.next_packet() {
+            Ok(packet) => {
+                let header = packet.header;
+                let seconds = u64::try_from(header.ts.tv_sec).unwrap_or_default();
+                // With nanosecond precision libpcap puts nanoseconds where the name says microseconds.
+                let nanoseconds = u64::try_from(header.ts.tv_usec).unwrap_or_default();
+                let (link, skipped) = match self.linktype {
+                    Linktype::ETHERNET => (LinkLayer::Ethernet, 0),
+                    COOKED => (LinkLayer::Ip, 16),
+                    _ => (LinkLayer::Ip, 0),
+                };
+                Ok(Some(Frame {
+                    time: on_our_clock(seconds * 1_000_000_000 + nanoseconds, offset),
+                    device: self.device,
+                    direction: self.direction,
+                    bytes: packet.data.get(skipped..).unwrap_or_default().to_vec(),
+                    len: header.len.saturating_sub(skipped as u32),
+                    link,
+                }))
+            }
+            Err(Error::TimeoutExpired | Error::NoMorePackets) => Ok(None),
+            Err(error) => {
+                let why = match error {
+                    Error::PcapError(said) => said,
+                    other => other.to_string(),
+                };
+                Err(gap(&self.name, why))
+            }
+        }
+    }
+}
+
+fn named(target: &Target) -> String {
+    if target.netns_name == "." { target.name.clone() } else { format!("{}/{}", target.netns_name, target.name) }
+}
+
+fn gap(name: &str, why: String) -> Gap {
+    Gap { what: format!("frames on {name}"), why, help: String::new() }
+}
