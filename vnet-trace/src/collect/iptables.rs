@@ -89,7 +89,14 @@ fn declare_chain(table: &mut Table, rest: &str) -> Result<(), &'static str> {
         (None, Backend::EbtablesNft | Backend::EbtablesLegacy) => policy,
         (None, _) => None,
     };
-    table.chains.push(Chain { name: name.to_owned(), handle: None, base, policy, policy_counter: counter, rules: Vec::new() });
+    table.chains.push(Chain {
+        name: name.to_owned(),
+        handle: None,
+        base,
+        policy,
+        policy_counter: counter,
+        rules: Vec::new(),
+    });
     Ok(())
 }
 
@@ -121,7 +128,9 @@ fn base(backend: Backend, table: &str, chain: &str) -> Option<Base> {
             let hook = built_in(chain)?;
             match (table, hook) {
                 ("raw", _) => filter(hook, -300),
-                ("mangle", Hook::Output) => Some(Base { kind: ChainKind::Route, hook, priority: -150, devices: Vec::new() }),
+                ("mangle", Hook::Output) => {
+                    Some(Base { kind: ChainKind::Route, hook, priority: -150, devices: Vec::new() })
+                }
                 ("mangle", _) => filter(hook, -150),
                 ("nat", Hook::Prerouting | Hook::Output) => {
                     Some(Base { kind: ChainKind::Nat, hook, priority: -100, devices: Vec::new() })
@@ -207,7 +216,9 @@ fn resolve_jumps(tables: &mut [Table]) {
                         *statement = Statement::Verdict(Verdict::Jump(text.clone()));
                     }
                     // There, DROP means: route it instead of bridging it.
-                    Statement::Verdict(Verdict::Drop) if broute => *statement = Statement::Unknown { text: "broute DROP".to_owned() },
+                    Statement::Verdict(Verdict::Drop) if broute => {
+                        *statement = Statement::Unknown { text: "broute DROP".to_owned() }
+                    }
                     _ => {}
                 }
             }

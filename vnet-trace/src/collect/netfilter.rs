@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::model::netfilter::{Backend, Family, RulesetGap, Ruleset, Table};
+use crate::model::netfilter::{Backend, Chain, Family, Hook, Ruleset, RulesetGap, Table};
 
 use super::iptables::parse_iptables_save;
 use super::nft::{kernel, parse_nft_json};
@@ -35,20 +35,22 @@ pub fn read_ruleset(deadline: Duration) -> Ruleset {
     let mut ruleset = Ruleset::default();
     match kernel::tables() {
         Ok(tables) if tables.is_empty() => {}
-        Ok(_) => read_nftables(end, &mut ruleset),
+        Ok(tables) => read_nftables(&tables, end, &mut ruleset),
         // A kernel without nftables answers so.
         Err(error) if matches!(error.raw_os_error(), Some(22 | 93 | 94 | 95)) => {}
-        Err(error) => ruleset.gaps.push(RulesetGap::KernelRefused {
-            backend: Backend::Nft,
-            errno: error.raw_os_error().unwrap_or(0),
-        }),
+        Err(error) => ruleset
+            .gaps
+            .push(RulesetGap::KernelRefused { backend: Backend::Nft, errno: error.raw_os_error().unwrap_or(0) }),
     }
     for (file, family, backend, programs) in LEGACY {
         if has_names(file) {
             read_saved(programs, *family, *backend, end, &mut ruleset);
         }
     }
-    if ["ebtable_filter", "ebtable_nat", "ebtable_broute"].iter().any(|module| Path::new("/sys/module").join(module).exists()) {
+    if ["ebtable_filter", "ebtable_nat", "ebtable_broute"]
+        .iter()
+        .any(|module| Path::new("/sys/module").join(module).exists())
+    {
         read_saved(&["ebtables-legacy-save"], Family::Bridge, Backend::EbtablesLegacy, end, &mut ruleset);
     }
     ruleset
@@ -74,7 +76,7 @@ fn has_names(file: &str) -> bool {
     fs::read(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|names| !names.is_empty())
 }
 
-fn read_nftables(end: Instant, ruleset: &mut Ruleset) {
+fn read_nftables(listed: &[kernel::TableEntry], end: Instant, ruleset: &mut Ruleset) {
     let output = match run(&["nft"], &["-j", "-a", "list", "ruleset"], Backend::Nft, end) {
         Ok((_, output)) => output,
         Err(gap) => {
@@ -83,6 +85,7 @@ fn read_nftables(end: Instant, ruleset: &mut Ruleset) {
         }
     };
     let (mut tables, mut gaps) = parse_nft_json(&output);
+    complete(&mut tables, listed);
     for (family, backend, programs) in COMPATIBLE {
         if !tables.iter().any(|table| table.family == *family && made_by_iptables(table)) {
             continue;
@@ -104,6 +107,34 @@ fn read_nftables(end: Instant, ruleset: &mut Ruleset) {
     ruleset.gaps.append(&mut gaps);
 }
 
+/// Adds what nft's JSON leaves out: sleeping tables, and devices of chains.
+fn complete(tables: &mut [Table], listed: &[kernel::TableEntry]) {
+    for table in &mut *tables {
+        table.dormant |=
+            listed.iter().any(|entry| entry.dormant && entry.family == table.family && entry.name == table.name);
+    }
+    let on_devices = |chain: &Chain| {
+        chain
+            .base
+            .as_ref()
+            .is_some_and(|base| matches!(base.hook, Hook::Ingress | Hook::Egress) && base.devices.is_empty())
+    };
+    if !tables.iter().flat_map(|table| &table.chains).any(on_devices) {
+        return;
+    }
+    let Ok(known) = kernel::device_chains() else { return };
+    for table in tables {
+        for chain in table.chains.iter_mut().filter(|chain| on_devices(chain)) {
+            let entry = known
+                .iter()
+                .find(|entry| entry.family == table.family && entry.table == table.name && entry.chain == chain.name);
+            if let (Some(base), Some(entry)) = (&mut chain.base, entry) {
+                base.devices.clone_from(&entry.devices);
+            }
+        }
+    }
+}
+
 /// Whether a table looks like one that iptables, ebtables or arptables made on top of nftables.
 pub fn made_by_iptables(table: &Table) -> bool {
     const TABLES: &[&str] = &["filter", "nat", "mangle", "raw", "security", "broute"];
@@ -116,9 +147,10 @@ pub fn made_by_iptables(table: &Table) -> bool {
 /// Puts the saved tables in the place of nft's view of them. Handles are carried over where rule stands against rule.
 fn replace(tables: &mut [Table], saved: Vec<Table>, gaps: &mut Vec<RulesetGap>) {
     for mut table in saved {
-        let Some(place) = tables.iter_mut().find(|known| {
-            known.family == table.family && known.name == table.name && known.backend == Backend::Nft
-        }) else {
+        let Some(place) = tables
+            .iter_mut()
+            .find(|known| known.family == table.family && known.name == table.name && known.backend == Backend::Nft)
+        else {
             // Listed by the program, empty in the kernel.
             continue;
         };
@@ -149,7 +181,9 @@ fn read_saved(programs: &[&str], family: Family, backend: Backend, end: Instant,
     match run(programs, &["-c"], backend, end) {
         Ok((program, output)) => {
             if output.contains("(nf_tables)") {
-                ruleset.gaps.push(RulesetGap::ProgramFailed { program, reason: "it lists nftables tables only".to_owned() });
+                ruleset
+                    .gaps
+                    .push(RulesetGap::ProgramFailed { program, reason: "it lists nftables tables only".to_owned() });
                 return;
             }
             let (mut tables, mut gaps) = parse_iptables_save(&output, family, backend);
@@ -238,8 +272,12 @@ pub fn help(gap: &RulesetGap) -> Option<String> {
             };
             Some(format!("install `{program}` (package {package}) to have these rules judged"))
         }
-        RulesetGap::ProgramFailed { program, .. } => Some(format!("run `{program}` by hand in that namespace to see what it says")),
-        RulesetGap::Deadline { program, .. } => Some(format!("`{program}` is too slow here; its rules were not judged")),
+        RulesetGap::ProgramFailed { program, .. } => {
+            Some(format!("run `{program}` by hand in that namespace to see what it says"))
+        }
+        RulesetGap::Deadline { program, .. } => {
+            Some(format!("`{program}` is too slow here; its rules were not judged"))
+        }
         RulesetGap::KernelRefused { errno: 1, .. } => Some("reading rules needs root (CAP_NET_ADMIN)".to_owned()),
         _ => None,
     }

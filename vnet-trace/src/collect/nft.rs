@@ -110,7 +110,8 @@ impl Listing {
             return Some(*index);
         }
         let index = self.tables.len();
-        self.tables.push(Entry { table: Table::new(Backend::Nft, family, name), objects: statement::Objects::default() });
+        self.tables
+            .push(Entry { table: Table::new(Backend::Nft, family, name), objects: statement::Objects::default() });
         self.places.insert(place, index);
         Some(index)
     }
@@ -160,7 +161,8 @@ impl Listing {
             }
             "quota" => {
                 let index = self.entry(json, "table")?;
-                let used = json.get("used").and_then(Json::as_u64).unwrap_or(0) >= json.get("bytes").and_then(Json::as_u64).unwrap_or(u64::MAX);
+                let used = json.get("used").and_then(Json::as_u64).unwrap_or(0)
+                    >= json.get("bytes").and_then(Json::as_u64).unwrap_or(u64::MAX);
                 let over = json.get("inv").and_then(Json::as_bool).unwrap_or(false);
                 self.tables[index].objects.quotas.push((json.get("name")?.as_str()?.to_owned(), over, used));
             }
@@ -258,12 +260,8 @@ fn set(json: &Json) -> Option<(Set, usize)> {
     };
     let elements: Vec<_> =
         listed.iter().take(MAX_ELEMENTS).map(|element| expression::element(element, &kinds, &data_kinds)).collect();
-    let set = Set {
-        name: json.get("name")?.as_str()?.to_owned(),
-        kinds,
-        truncated: listed.len() > elements.len(),
-        elements,
-    };
+    let set =
+        Set { name: json.get("name")?.as_str()?.to_owned(), kinds, truncated: listed.len() > elements.len(), elements };
     Some((set, listed.len()))
 }
 

@@ -357,7 +357,9 @@ impl Rule {
         for statement in &self.statements {
             match statement {
                 Statement::Counter(_) => counted = true,
-                Statement::Match(_) | Statement::Limit { .. } | Statement::Quota { .. } | Statement::Chance { .. } if counted => {
+                Statement::Match(_) | Statement::Limit { .. } | Statement::Quota { .. } | Statement::Chance { .. }
+                    if counted =>
+                {
                     return false;
                 }
                 _ => {}

@@ -34,17 +34,17 @@ pub fn parse(options: &[String]) -> ParsedRule {
         let parsed = argument.and_then(|argument| condition(option, argument, &mut protocol));
         match parsed {
             Some(Condition::Skip) => {}
-            Some(Condition::Limit) => rule.conditions.push(Statement::Limit {
-                over: false,
-                text: format!("{option} {}", argument.unwrap_or_default()),
-            }),
+            Some(Condition::Limit) => rule
+                .conditions
+                .push(Statement::Limit { over: false, text: format!("{option} {}", argument.unwrap_or_default()) }),
             Some(Condition::Match(left, right)) => {
                 let op = if negated { Op::NotEqual } else { Op::Equal };
                 rule.conditions.push(Statement::Match(Match { left, op, right }));
             }
             None => {
                 let flag_only = argument.is_none_or(|argument| argument.starts_with('-'));
-                let text = if flag_only { option.to_owned() } else { format!("{option} {}", argument.unwrap_or_default()) };
+                let text =
+                    if flag_only { option.to_owned() } else { format!("{option} {}", argument.unwrap_or_default()) };
                 // Watchers log and go on; everything else that is not known may match and may not.
                 if !option.starts_with("--log") && !option.starts_with("--nflog") && !option.starts_with("--ulog") {
                     rule.conditions.push(unknown_condition(text));
@@ -93,14 +93,19 @@ fn condition(option: &str, argument: &str, protocol: &mut u8) -> Option<Conditio
             *protocol = symbol::number(Kind::Protocol, argument).and_then(|number| u8::try_from(number).ok())?;
             field(Field::L4Proto, Pattern::Is(Value::Number(u64::from(*protocol))))
         }
-        "--ip-sport" | "--ip-source-port" | "--ip6-sport" if *protocol != 0 => field(Field::SourcePort(*protocol), port_range(argument)?),
+        "--ip-sport" | "--ip-source-port" | "--ip6-sport" if *protocol != 0 => {
+            field(Field::SourcePort(*protocol), port_range(argument)?)
+        }
         "--ip-dport" | "--ip-destination-port" | "--ip6-dport" if *protocol != 0 => {
             field(Field::DestinationPort(*protocol), port_range(argument)?)
         }
         "--ip-icmp-type" => field(Field::IcmpType, icmp(argument, Kind::IcmpType)?),
         "--ip6-icmp-type" => field(Field::Icmp6Type, icmp(argument, Kind::Icmp6Type)?),
         "--arp-op" | "--arp-opcode" => field(Field::ArpOperation, number(Kind::ArpOperation, argument)?),
-        "--arp-htype" => field(Field::ArpHardwareType, if argument == "Ethernet" { Pattern::Is(Value::Number(1)) } else { number(Kind::Number, argument)? }),
+        "--arp-htype" => field(
+            Field::ArpHardwareType,
+            if argument == "Ethernet" { Pattern::Is(Value::Number(1)) } else { number(Kind::Number, argument)? },
+        ),
         "--arp-ptype" => field(Field::ArpProtocolType, number(Kind::EtherType, argument)?),
         "--arp-ip-src" => by_address(Field::ArpSourceIp),
         "--arp-ip-dst" => by_address(Field::ArpTargetIp),
@@ -172,9 +177,10 @@ fn target(name: &str, options: &[String], into: &mut Vec<Statement>) {
         "CONTINUE" => into.push(Statement::Verdict(Verdict::Continue)),
         "RETURN" => into.push(Statement::Verdict(Verdict::Return)),
         "mark" => {
-            let value = argument("--mark-set")
-                .and_then(symbol::plain)
-                .map_or_else(|| Expression::Unknown { text: "mark".to_owned() }, |number| Expression::Value(Value::Number(number)));
+            let value = argument("--mark-set").and_then(symbol::plain).map_or_else(
+                || Expression::Unknown { text: "mark".to_owned() },
+                |number| Expression::Value(Value::Number(number)),
+            );
             into.push(Statement::Mangle { field: Field::Mark, value });
             into.push(Statement::Verdict(finally("--mark-target", Verdict::Accept)));
         }
@@ -184,8 +190,12 @@ fn target(name: &str, options: &[String], into: &mut Vec<Statement>) {
             } else {
                 (Field::EtherDestination, "--to-destination", "--dnat-target")
             };
-            let mac = argument(to).or_else(|| argument("--to-src")).or_else(|| argument("--to-dst")).and_then(symbol::mac);
-            let value = mac.map_or_else(|| Expression::Unknown { text: name.to_owned() }, |mac| Expression::Value(Value::Mac(mac)));
+            let mac =
+                argument(to).or_else(|| argument("--to-src")).or_else(|| argument("--to-dst")).and_then(symbol::mac);
+            let value = mac.map_or_else(
+                || Expression::Unknown { text: name.to_owned() },
+                |mac| Expression::Value(Value::Mac(mac)),
+            );
             into.push(Statement::Mangle { field, value });
             into.push(Statement::Verdict(finally(finish, Verdict::Accept)));
         }

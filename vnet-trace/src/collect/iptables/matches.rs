@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::collect::nft::symbol;
 use crate::model::netfilter::Family;
 use crate::model::netfilter::expression::{
-    BitOp, CtSide, Expression, Field, FibFlags, IpVersion, Kind, Match, Op, Pattern, Value,
+    BitOp, CtSide, Expression, FibFlags, Field, IpVersion, Kind, Match, Op, Pattern, Value,
 };
 use crate::model::netfilter::statement::{Statement, Verdict};
 
@@ -135,7 +135,9 @@ impl<'a> Cursor<'a> {
                 }
                 self.push(Field::L4Proto, negated, Pattern::Is(Value::Number(number)));
             }
-            "-f" | "--fragment" => self.push(Field::LaterFragment, false, Pattern::Is(Value::Number(u64::from(!negated)))),
+            "-f" | "--fragment" => {
+                self.push(Field::LaterFragment, false, Pattern::Is(Value::Number(u64::from(!negated))))
+            }
             _ => return None,
         }
         Some(())
@@ -166,8 +168,9 @@ impl<'a> Cursor<'a> {
             "limit" | "hashlimit" | "connlimit" | "statistic" => return self.rate(module),
             "addrtype" => return self.addrtype(),
             "rpfilter" => return self.rpfilter(),
-            "tcp" | "udp" | "icmp" | "icmp6" | "conntrack" | "state" | "mark" | "connmark" | "multiport" | "iprange" | "physdev"
-            | "mac" | "pkttype" | "owner" | "length" | "ttl" | "hl" | "dscp" | "devgroup" | "sctp" | "dccp" | "udplite" => {}
+            "tcp" | "udp" | "icmp" | "icmp6" | "conntrack" | "state" | "mark" | "connmark" | "multiport"
+            | "iprange" | "physdev" | "mac" | "pkttype" | "owner" | "length" | "ttl" | "hl" | "dscp" | "devgroup"
+            | "sctp" | "dccp" | "udplite" => {}
             _ => return None,
         }
         while let Some(word) = self.peek() {
@@ -219,7 +222,11 @@ impl<'a> Cursor<'a> {
                 let (from, to) = self.next()?.split_once('-')?;
                 let from = Value::Address(from.parse().ok()?);
                 let to = Value::Address(to.parse().ok()?);
-                let field = if option == "--src-range" { Field::Source(self.version) } else { Field::Destination(self.version) };
+                let field = if option == "--src-range" {
+                    Field::Source(self.version)
+                } else {
+                    Field::Destination(self.version)
+                };
                 self.push(field, negated, Pattern::Range { from, to });
             }
             ("physdev", "--physdev-in") => {
@@ -243,7 +250,11 @@ impl<'a> Cursor<'a> {
             }
             ("owner", "--uid-owner" | "--gid-owner") => {
                 let ids = number_range(self.next()?, '-')?;
-                let field = if option == "--uid-owner" { Field::SocketUser } else { Field::SocketGroup };
+                let field = match option {
+                    "--uid-owner" if negated => Field::SocketUserOrNone,
+                    "--uid-owner" => Field::SocketUser,
+                    _ => Field::SocketGroup,
+                };
                 self.push(field, negated, ids);
             }
             ("length", "--length") => {
@@ -259,7 +270,11 @@ impl<'a> Cursor<'a> {
                     _ => return None,
                 };
                 let number = symbol::plain(self.next()?)?;
-                self.push_match(Expression::Field(Field::HopLimit(self.version)), op, Pattern::Is(Value::Number(number)));
+                self.push_match(
+                    Expression::Field(Field::HopLimit(self.version)),
+                    op,
+                    Pattern::Is(Value::Number(number)),
+                );
             }
             ("dscp", "--dscp" | "--dscp-class") => {
                 let number = symbol::number(Kind::Dscp, self.next()?)?;
@@ -339,15 +354,19 @@ impl<'a> Cursor<'a> {
         let mut flags = FibFlags::default();
         let mut asked: Vec<(bool, bool, Pattern)> = Vec::new();
         loop {
-            let negated = self.peek() == Some("!") && self.options.get(self.at + 1).is_some_and(|next| next.starts_with("--"));
-            let option = if negated { self.options.get(self.at + 1)?.as_str() } else { self.peek().unwrap_or_default() };
+            let negated =
+                self.peek() == Some("!") && self.options.get(self.at + 1).is_some_and(|next| next.starts_with("--"));
+            let option =
+                if negated { self.options.get(self.at + 1)?.as_str() } else { self.peek().unwrap_or_default() };
             match option {
                 "--src-type" | "--dst-type" => {
                     self.at += 1 + usize::from(negated);
                     let types: Option<Vec<Pattern>> = self
                         .next()?
                         .split(',')
-                        .map(|name| symbol::number(Kind::AddressType, name).map(|number| Pattern::Is(Value::Number(number))))
+                        .map(|name| {
+                            symbol::number(Kind::AddressType, name).map(|number| Pattern::Is(Value::Number(number)))
+                        })
                         .collect();
                     asked.push((option == "--src-type", negated, Pattern::Set(types?)));
                 }
@@ -394,11 +413,14 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let mut over = false;
         while let Some(word) = self.peek() {
-            if word == "!" && self.options.get(self.at + 1).is_some_and(|next| next.starts_with(&format!("--{module}"))) {
+            if word == "!" && self.options.get(self.at + 1).is_some_and(|next| next.starts_with(&format!("--{module}")))
+            {
                 over = !over;
-            } else if word.starts_with("--hashlimit") || word.starts_with("--limit") || word.starts_with("--connlimit") {
+            } else if word.starts_with("--hashlimit") || word.starts_with("--limit") || word.starts_with("--connlimit")
+            {
                 over |= word.ends_with("-above");
-            } else if module == "statistic" && matches!(word, "--mode" | "--probability" | "--every" | "--packet" | "!") {
+            } else if module == "statistic" && matches!(word, "--mode" | "--probability" | "--every" | "--packet" | "!")
+            {
                 // Their values follow as words that are not options.
             } else if word.starts_with('-') || word == "!" {
                 break;
@@ -406,7 +428,11 @@ impl<'a> Cursor<'a> {
             self.at += 1;
         }
         let text = format!("-m {module} {}", self.options.get(start..self.at).unwrap_or_default().join(" "));
-        self.rule.conditions.push(if module == "statistic" { Statement::Chance { text } } else { Statement::Limit { over, text } });
+        self.rule.conditions.push(if module == "statistic" {
+            Statement::Chance { text }
+        } else {
+            Statement::Limit { over, text }
+        });
         Some(())
     }
 }
@@ -453,8 +479,12 @@ fn prefix(text: &str) -> Option<Pattern> {
     let length: u8 = match length.parse::<u8>() {
         Ok(length) => length,
         Err(_) => match length.parse::<IpAddr>().ok()? {
-            IpAddr::V4(mask) if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() == 32 => mask.to_bits().leading_ones() as u8,
-            IpAddr::V6(mask) if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() == 128 => mask.to_bits().leading_ones() as u8,
+            IpAddr::V4(mask) if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() == 32 => {
+                mask.to_bits().leading_ones() as u8
+            }
+            IpAddr::V6(mask) if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() == 128 => {
+                mask.to_bits().leading_ones() as u8
+            }
             _ => return None,
         },
     };

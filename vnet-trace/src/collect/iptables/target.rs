@@ -55,8 +55,9 @@ pub fn parse(name: &str, options: &[String], version: IpVersion, into: &mut Vec<
         "CT" if has("--notrack") => into.push(Statement::Notrack),
         "TTL" | "HL" => hop_limit(version, &argument, written, into),
         "NFQUEUE" | "QUEUE" => into.push(Statement::Queue { bypass: has("--queue-bypass") }),
-        "LOG" | "NFLOG" | "ULOG" | "TRACE" | "TCPMSS" | "CHECKSUM" | "CLASSIFY" | "AUDIT" | "CT" | "SET" | "TEE" | "DSCP" | "TOS"
-        | "ECN" | "TCPOPTSTRIP" | "SECMARK" | "CONNSECMARK" | "RATEEST" | "IDLETIMER" | "LED" | "HMARK" => {
+        "LOG" | "NFLOG" | "ULOG" | "TRACE" | "TCPMSS" | "CHECKSUM" | "CLASSIFY" | "AUDIT" | "CT" | "SET" | "TEE"
+        | "DSCP" | "TOS" | "ECN" | "TCPOPTSTRIP" | "SECMARK" | "CONNSECMARK" | "RATEEST" | "IDLETIMER" | "LED"
+        | "HMARK" => {
             // HMARK sets a mark from a hash, which nobody can tell beforehand.
             if name == "HMARK" {
                 into.push(Statement::Mangle { field: Field::Mark, value: Expression::Unknown { text: written() } });
@@ -116,10 +117,9 @@ fn nat_target(text: &str) -> Option<(Option<Expression>, Option<Expression>)> {
     };
     let address = match addresses.split_once('-') {
         _ if addresses.is_empty() => None,
-        Some((from, to)) => Some(Expression::Range {
-            from: Value::Address(from.parse().ok()?),
-            to: Value::Address(to.parse().ok()?),
-        }),
+        Some((from, to)) => {
+            Some(Expression::Range { from: Value::Address(from.parse().ok()?), to: Value::Address(to.parse().ok()?) })
+        }
         None => Some(Expression::Value(Value::Address(addresses.parse().ok()?))),
     };
     let port = match port {
@@ -133,10 +133,9 @@ fn ports(text: &str) -> Option<Expression> {
     // A third part, `/base`, shifts a range; the port is then not known.
     let text = text.split('/').next()?;
     match text.split_once('-') {
-        Some((from, to)) => Some(Expression::Range {
-            from: Value::Number(symbol::plain(from)?),
-            to: Value::Number(symbol::plain(to)?),
-        }),
+        Some((from, to)) => {
+            Some(Expression::Range { from: Value::Number(symbol::plain(from)?), to: Value::Number(symbol::plain(to)?) })
+        }
         None => symbol::plain(text).map(|port| Expression::Value(Value::Number(port))),
     }
 }
@@ -156,7 +155,12 @@ fn bits(op: BitOp, left: Expression, right: Expression) -> Expression {
 }
 
 /// `--set-xmark value/mask`: the bits of the mask are cleared, then the value's are flipped.
-fn mark<'a>(field: Field, argument: &impl Fn(&str) -> Option<&'a str>, written: impl Fn() -> String, into: &mut Vec<Statement>) {
+fn mark<'a>(
+    field: Field,
+    argument: &impl Fn(&str) -> Option<&'a str>,
+    written: impl Fn() -> String,
+    into: &mut Vec<Statement>,
+) {
     let current = || Expression::Field(field.clone());
     let xmark = argument("--set-xmark").and_then(masked);
     let set = argument("--set-mark").and_then(masked);
@@ -165,8 +169,12 @@ fn mark<'a>(field: Field, argument: &impl Fn(&str) -> Option<&'a str>, written: 
     let xor = argument("--xor-mark").and_then(symbol::plain);
     let value = match (xmark, set, and, or, xor) {
         (Some((value, 0xffff_ffff)), ..) => number(value),
-        (Some((value, mask)), ..) => bits(BitOp::Xor, bits(BitOp::And, current(), number(!mask & 0xffff_ffff)), number(value)),
-        (_, Some((value, mask)), ..) => bits(BitOp::Or, bits(BitOp::And, current(), number(!mask & 0xffff_ffff)), number(value)),
+        (Some((value, mask)), ..) => {
+            bits(BitOp::Xor, bits(BitOp::And, current(), number(!mask & 0xffff_ffff)), number(value))
+        }
+        (_, Some((value, mask)), ..) => {
+            bits(BitOp::Or, bits(BitOp::And, current(), number(!mask & 0xffff_ffff)), number(value))
+        }
         (_, _, Some(mask), ..) => bits(BitOp::And, current(), number(mask)),
         (_, _, _, Some(value), _) => bits(BitOp::Or, current(), number(value)),
         (.., Some(value)) => bits(BitOp::Xor, current(), number(value)),
@@ -196,7 +204,8 @@ fn hop_limit<'a>(
     written: impl Fn() -> String,
     into: &mut Vec<Statement>,
 ) {
-    let set = argument("--ttl-set").or_else(|| argument("--hl-set")).and_then(|text| symbol::number(Kind::Number, text));
+    let set =
+        argument("--ttl-set").or_else(|| argument("--hl-set")).and_then(|text| symbol::number(Kind::Number, text));
     let value = set.map_or_else(|| Expression::Unknown { text: written() }, number);
     into.push(Statement::Mangle { field: Field::HopLimit(version), value });
 }

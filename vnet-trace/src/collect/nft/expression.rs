@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value as Json;
 
 use crate::model::netfilter::expression::{
-    BitOp, CtSide, Expression, Field, FibFlags, HeaderBase, IpVersion, Kind, MapRef, Pattern, Value,
+    BitOp, CtSide, Expression, FibFlags, Field, HeaderBase, IpVersion, Kind, MapRef, Pattern, Value,
 };
 use crate::model::netfilter::{Element, ElementData};
 
@@ -55,7 +55,9 @@ fn parse_at(json: &Json, depth: u32) -> Parsed {
     let Json::Object(object) = json else {
         let pattern = pattern(json, &[Kind::Other]);
         return match pattern {
-            Pattern::Is(value) => Parsed { expression: Expression::Value(value), kinds: vec![Kind::Other], implies: None },
+            Pattern::Is(value) => {
+                Parsed { expression: Expression::Value(value), kinds: vec![Kind::Other], implies: None }
+            }
             _ => Parsed::unknown(json, None),
         };
     };
@@ -68,12 +70,16 @@ fn parse_at(json: &Json, depth: u32) -> Parsed {
         "ct" => conntrack(inner).unwrap_or_else(|| Parsed::unknown(json, None)),
         "fib" => fib(inner).unwrap_or_else(|| Parsed::unknown(json, None)),
         "concat" => {
-            let parts: Vec<Parsed> = inner.as_array().map_or_else(Vec::new, |parts| {
-                parts.iter().map(|part| parse_at(part, depth + 1)).collect()
-            });
+            let parts: Vec<Parsed> = inner
+                .as_array()
+                .map_or_else(Vec::new, |parts| parts.iter().map(|part| parse_at(part, depth + 1)).collect());
             let kinds = parts.iter().map(|part| part.kinds.first().copied().unwrap_or(Kind::Other)).collect();
             let implies = parts.iter().find_map(|part| part.implies);
-            Parsed { expression: Expression::Concat(parts.into_iter().map(|part| part.expression).collect()), kinds, implies }
+            Parsed {
+                expression: Expression::Concat(parts.into_iter().map(|part| part.expression).collect()),
+                kinds,
+                implies,
+            }
         }
         "&" | "|" | "^" | "<<" | ">>" => bits(word, inner, depth).unwrap_or_else(|| Parsed::unknown(json, None)),
         "map" => {
@@ -82,7 +88,11 @@ fn parse_at(json: &Json, depth: u32) -> Parsed {
             };
             let key = parse_at(key, depth + 1);
             let map = map_ref(data, &key.kinds);
-            Parsed { expression: Expression::Lookup { key: Box::new(key.expression), map }, kinds: vec![Kind::Other], implies: key.implies }
+            Parsed {
+                expression: Expression::Lookup { key: Box::new(key.expression), map },
+                kinds: vec![Kind::Other],
+                implies: key.implies,
+            }
         }
         "numgen" => {
             let modulus = inner.get("mod").and_then(Json::as_u64).unwrap_or(0);
@@ -441,8 +451,12 @@ fn payload(json: &Json) -> Option<Parsed> {
         ("icmpv6", "sequence", _) => (Field::Icmp6Sequence, Kind::Number),
         ("th", "sport", _) => (Field::AnySourcePort, Kind::Port),
         ("th", "dport", _) => (Field::AnyDestinationPort, Kind::Port),
-        ("tcp" | "udp" | "udplite" | "sctp" | "dccp", "sport", _) => (Field::SourcePort(implied_protocol(json)?), Kind::Port),
-        ("tcp" | "udp" | "udplite" | "sctp" | "dccp", "dport", _) => (Field::DestinationPort(implied_protocol(json)?), Kind::Port),
+        ("tcp" | "udp" | "udplite" | "sctp" | "dccp", "sport", _) => {
+            (Field::SourcePort(implied_protocol(json)?), Kind::Port)
+        }
+        ("tcp" | "udp" | "udplite" | "sctp" | "dccp", "dport", _) => {
+            (Field::DestinationPort(implied_protocol(json)?), Kind::Port)
+        }
         ("tcp", "flags", _) => (Field::TcpFlags, Kind::TcpFlags),
         _ => return None,
     };

@@ -1,7 +1,8 @@
-//! Whether nftables has any table in this network namespace, asked of the kernel without running a program.
+//! What nftables' own netlink family says without running a program: which tables there are, and two things that
+//! `nft -j` leaves out (as of 1.0.6): whether a table is dormant, and the devices of ingress and egress chains.
 //!
-//! One NFT_MSG_GETTABLE dump over NETLINK_NETFILTER (include/uapi/linux/netfilter/nf_tables.h). A namespace without rules is
-//! the ordinary case, and there it saves four executions.
+//! NFT_MSG_GETTABLE and NFT_MSG_GETCHAIN dumps over NETLINK_NETFILTER (include/uapi/linux/netfilter/nf_tables.h). A namespace
+//! without rules is the ordinary case, and there one small dump saves several executions.
 
 use std::io;
 
@@ -13,7 +14,18 @@ const NETLINK_NETFILTER: isize = 12;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_NEWCHAIN: u16 = 3;
+const NFT_MSG_GETCHAIN: u16 = 4;
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_FLAGS: u16 = 2;
+const NFT_TABLE_F_DORMANT: u32 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_HOOK_DEV: u16 = 3;
+const NFTA_HOOK_DEVS: u16 = 4;
+const NFTA_DEVICE_NAME: u16 = 1;
+const NFTA_DEVICE_PREFIX: u16 = 2;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
@@ -21,78 +33,133 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 /// Length of struct nfgenmsg.
 const GENERIC: usize = 4;
-/// Answers read at most; a table takes well under a hundred bytes.
-const MAX_READS: usize = 1024;
+/// Answers read at most; the kernel packs many tables or chains into each.
+const MAX_READS: usize = 65_536;
 
-/// Family and name of every nftables table of the current thread's network namespace.
-pub fn tables() -> io::Result<Vec<(Family, String)>> {
+/// A table as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEntry {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: String,
+    /// Whether its chains are unhooked.
+    pub dormant: bool,
+}
+
+/// A base chain on devices, as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceChain {
+    /// Family of its table.
+    pub family: Family,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// Names of its devices; one that ends in `*` stands for all that begin so.
+    pub devices: Vec<String>,
+}
+
+/// Every nftables table of the current thread's network namespace.
+pub fn tables() -> io::Result<Vec<TableEntry>> {
+    let entries = dump(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, |family, body| {
+        let name = text(attribute(body, NFTA_TABLE_NAME)?);
+        let flags =
+            attribute(body, NFTA_TABLE_FLAGS).and_then(|value| value.try_into().ok()).map_or(0, u32::from_be_bytes);
+        Some(TableEntry { family, name, dormant: flags & NFT_TABLE_F_DORMANT != 0 })
+    })?;
+    Ok(entries)
+}
+
+/// Every base chain that hangs on devices.
+pub fn device_chains() -> io::Result<Vec<DeviceChain>> {
+    dump(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, |family, body| {
+        let hook = attribute(body, NFTA_CHAIN_HOOK)?;
+        let mut devices = Vec::new();
+        if let Some(list) = attribute(hook, NFTA_HOOK_DEVS) {
+            for (kind, value) in attributes(list) {
+                match kind {
+                    NFTA_DEVICE_NAME => devices.push(text(value)),
+                    NFTA_DEVICE_PREFIX => devices.push(format!("{}*", text(value))),
+                    _ => {}
+                }
+            }
+        } else if let Some(device) = attribute(hook, NFTA_HOOK_DEV) {
+            devices.push(text(device));
+        }
+        if devices.is_empty() {
+            return None;
+        }
+        let table = text(attribute(body, NFTA_CHAIN_TABLE)?);
+        Some(DeviceChain { family, table, chain: text(attribute(body, NFTA_CHAIN_NAME)?), devices })
+    })
+}
+
+/// Asks for everything of a kind; `read` makes of each answer's family and attributes what it wants.
+fn dump<T>(request: u16, answer: u16, read: impl Fn(Family, &[u8]) -> Option<T>) -> io::Result<Vec<T>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = Vec::with_capacity(HEADER + GENERIC);
-    request.extend(((HEADER + GENERIC) as u32).to_ne_bytes());
-    request.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE).to_ne_bytes());
-    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request.extend(1u32.to_ne_bytes());
-    request.extend(0u32.to_ne_bytes());
+    let mut message = Vec::with_capacity(HEADER + GENERIC);
+    message.extend(((HEADER + GENERIC) as u32).to_ne_bytes());
+    message.extend((NFNL_SUBSYS_NFTABLES << 8 | request).to_ne_bytes());
+    message.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    message.extend(1u32.to_ne_bytes());
+    message.extend(0u32.to_ne_bytes());
     // Family unspecified (all), version 0, resource id 0.
-    request.extend([0, 0, 0, 0]);
-    socket.send(&request, 0)?;
+    message.extend([0, 0, 0, 0]);
+    socket.send(&message, 0)?;
     let mut found = Vec::new();
     for _ in 0..MAX_READS {
-        let (answer, _) = socket.recv_from_full()?;
-        if read_answer(&answer, &mut found)? == More::No {
-            return Ok(found);
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = bytes.as_slice();
+        while let (Some(length), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
+            let length = length as usize;
+            let Some(message) = rest.get(..length).filter(|_| length >= HEADER) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink message shorter than it says"));
+            };
+            let body = message.get(HEADER..).unwrap_or_default();
+            match kind {
+                NLMSG_DONE => return Ok(found),
+                NLMSG_ERROR => {
+                    return match u32_at(body, 0).unwrap_or(0) as i32 {
+                        0 => Ok(found),
+                        code => Err(io::Error::from_raw_os_error(-code)),
+                    };
+                }
+                kind if kind == NFNL_SUBSYS_NFTABLES << 8 | answer => {
+                    let family = body.first().and_then(|number| family(*number));
+                    let attributes = body.get(GENERIC..).unwrap_or_default();
+                    found.extend(family.and_then(|family| read(family, attributes)));
+                }
+                _ => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
     }
     Ok(found)
 }
 
-#[derive(PartialEq, Eq)]
-enum More {
-    Yes,
-    No,
+/// Type and value of each attribute.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16_at(bytes, 0)?);
+        // The two highest bits say how the value is laid out.
+        let kind = u16_at(bytes, 2)? & 0x3fff;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
-fn read_answer(mut answer: &[u8], found: &mut Vec<(Family, String)>) -> io::Result<More> {
-    while let (Some(length), Some(kind)) = (u32_at(answer, 0), u16_at(answer, 4)) {
-        let length = length as usize;
-        let Some(message) = answer.get(..length).filter(|_| length >= HEADER) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink message shorter than it says"));
-        };
-        let body = message.get(HEADER..).unwrap_or_default();
-        match kind {
-            NLMSG_DONE => return Ok(More::No),
-            NLMSG_ERROR => {
-                return match u32_at(body, 0).unwrap_or(0) as i32 {
-                    0 => Ok(More::No),
-                    code => Err(io::Error::from_raw_os_error(-code)),
-                };
-            }
-            kind if kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE => {
-                if let (Some(family), Some(name)) = (body.first().and_then(|number| family(*number)), table_name(body)) {
-                    found.push((family, name));
-                }
-            }
-            _ => {}
-        }
-        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(More::Yes)
+fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn table_name(body: &[u8]) -> Option<String> {
-    let mut attributes = body.get(GENERIC..)?;
-    loop {
-        let length = usize::from(u16_at(attributes, 0)?);
-        let kind = u16_at(attributes, 2)? & 0x3fff;
-        let value = attributes.get(4..length)?;
-        if kind == NFTA_TABLE_NAME {
-            let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-            return Some(String::from_utf8_lossy(&value[..end]).into_owned());
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
+/// Text up to its terminating zero.
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
 /// NFPROTO_* in include/uapi/linux/netfilter.h.

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::model::netfilter::expression::{Expression, Field, FibFlags, Kind, Match, Op, Pattern, Value};
+use crate::model::netfilter::expression::{Expression, FibFlags, Field, Kind, Match, Op, Pattern, Value};
 use crate::model::netfilter::statement::{Counter, Nat, NatKind, Reject, Statement, Verdict};
 
 use super::expression::{Parsed, map_ref, parse, pattern};
@@ -163,7 +163,11 @@ fn parse_match(json: &Json) -> Option<(Match, Option<u8>)> {
 
 fn counter(json: &Json, objects: &Objects) -> Counter {
     if let Some(name) = json.as_str() {
-        return objects.counters.iter().find(|(known, _)| known == name).map_or(Counter::default(), |(_, counter)| *counter);
+        return objects
+            .counters
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or(Counter::default(), |(_, counter)| *counter);
     }
     Counter {
         packets: json.get("packets").and_then(Json::as_u64).unwrap_or(0),
@@ -178,7 +182,10 @@ fn inverted(json: &Json) -> bool {
 fn quota(json: &Json, objects: &Objects) -> Statement {
     if let Some(name) = json.as_str() {
         let found = objects.quotas.iter().find(|(known, ..)| known == name);
-        return Statement::Quota { over: found.is_some_and(|(_, over, _)| *over), used_up: found.map(|(_, _, used)| *used) };
+        return Statement::Quota {
+            over: found.is_some_and(|(_, over, _)| *over),
+            used_up: found.map(|(_, _, used)| *used),
+        };
     }
     let amount = |value: &str, unit: &str| -> Option<u64> {
         let factor = match json.get(unit).and_then(Json::as_str).unwrap_or("bytes") {
@@ -293,9 +300,8 @@ fn xt(json: &Json, text: String, into: &mut Vec<Statement>) {
         }
         "NFQUEUE" => Statement::Queue { bypass: false },
         "arpreply" => Statement::ArpReply,
-        "LOG" | "NFLOG" | "TCPMSS" | "CHECKSUM" | "TRACE" | "CLASSIFY" | "AUDIT" | "DSCP" | "TOS" | "SET" | "TEE" | "log" | "nflog" => {
-            Statement::Inert { text }
-        }
+        "LOG" | "NFLOG" | "TCPMSS" | "CHECKSUM" | "TRACE" | "CLASSIFY" | "AUDIT" | "DSCP" | "TOS" | "SET" | "TEE"
+        | "log" | "nflog" => Statement::Inert { text },
         _ => Statement::Unknown { text },
     });
 }

@@ -106,7 +106,15 @@ fn table(kind: Kind) -> &'static [(&'static str, u64)] {
             ("inreply", 9),
             ("nak", 10),
         ],
-        Kind::CtState => &[("invalid", 1), ("established", 2), ("related", 4), ("new", 8), ("untracked", 64), ("snat", 256), ("dnat", 512)],
+        Kind::CtState => &[
+            ("invalid", 1),
+            ("established", 2),
+            ("related", 4),
+            ("new", 8),
+            ("untracked", 64),
+            ("snat", 256),
+            ("dnat", 512),
+        ],
         Kind::CtStatus => &[
             ("none", 0),
             ("expected", 1),
@@ -119,8 +127,18 @@ fn table(kind: Kind) -> &'static [(&'static str, u64)] {
             ("dying", 512),
         ],
         Kind::CtDirection => &[("original", 0), ("reply", 1)],
-        Kind::PacketType => &[("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3), ("otherhost", 3)],
-        Kind::DeviceType => &[("ether", 1), ("ppp", 512), ("ipip", 768), ("ipip6", 769), ("loopback", 772), ("sit", 776), ("ipgre", 778)],
+        Kind::PacketType => {
+            &[("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3), ("otherhost", 3)]
+        }
+        Kind::DeviceType => &[
+            ("ether", 1),
+            ("ppp", 512),
+            ("ipip", 768),
+            ("ipip6", 769),
+            ("loopback", 772),
+            ("sit", 776),
+            ("ipgre", 778),
+        ],
         Kind::AddressType => &[
             ("unspec", 0),
             ("unicast", 1),

@@ -99,7 +99,10 @@ pub fn statement(json: &Json) -> String {
             let nested = get("stmt").map(statement).unwrap_or_default();
             format!("meter {} {{ {} {nested} }}", string("name").unwrap_or("?"), optional(get("key")))
         }
-        "fwd" => format!("fwd to {}", get("dev").map_or_else(|| "?".to_owned(), |device| value(device, Some(Hint::Quoted), 0))),
+        "fwd" => format!(
+            "fwd to {}",
+            get("dev").map_or_else(|| "?".to_owned(), |device| value(device, Some(Hint::Quoted), 0))
+        ),
         "queue" => match (get("num"), get("flags")) {
             (Some(number), Some(flags)) => format!("queue flags {} to {}", words(flags), value(number, None, 0)),
             (Some(number), None) => format!("queue to {}", value(number, None, 0)),
@@ -134,10 +137,15 @@ fn hint(left: &Json) -> Option<Hint> {
         ("meta", Some("mark")) | ("ct", Some("mark")) => Some(Hint::Mark),
         (
             "meta",
-            Some("iifname" | "oifname" | "iif" | "oif" | "iifkind" | "oifkind" | "sdifname" | "ibrname" | "obrname" | "day" | "hour"),
+            Some(
+                "iifname" | "oifname" | "iif" | "oif" | "iifkind" | "oifkind" | "sdifname" | "ibrname" | "obrname"
+                | "day" | "hour",
+            ),
         )
         | ("ct", Some("helper")) => Some(Hint::Quoted),
-        ("fib", _) => inner.get("result").and_then(Json::as_str).filter(|result| result.starts_with("oif")).map(|_| Hint::Quoted),
+        ("fib", _) => {
+            inner.get("result").and_then(Json::as_str).filter(|result| result.starts_with("oif")).map(|_| Hint::Quoted)
+        }
         ("payload", _) if inner.get("base").is_some() => Some(Hint::Hexadecimal),
         ("&" | "|" | "^" | "<<" | ">>", _) => inner.get(0).and_then(hint),
         _ => None,
@@ -203,7 +211,9 @@ fn value(json: &Json, kind: Option<Hint>, depth: u32) -> String {
     }
     let again = |json: &Json| value(json, kind, depth + 1);
     let object = match json {
-        Json::String(text) if kind == Some(Hint::Quoted) && !text.starts_with('@') && text != "*" => return format!("\"{text}\""),
+        Json::String(text) if kind == Some(Hint::Quoted) && !text.starts_with('@') && text != "*" => {
+            return format!("\"{text}\"");
+        }
         Json::String(text) => return text.clone(),
         Json::Number(number) => {
             return match (kind, number.as_u64()) {
@@ -291,7 +301,11 @@ fn value(json: &Json, kind: Option<Hint>, depth: u32) -> String {
             .as_array()
             .map(|operands| {
                 let kind = operands.first().and_then(hint).or(kind);
-                operands.iter().map(|operand| value(operand, kind, depth + 1)).collect::<Vec<_>>().join(&format!(" {word} "))
+                operands
+                    .iter()
+                    .map(|operand| value(operand, kind, depth + 1))
+                    .collect::<Vec<_>>()
+                    .join(&format!(" {word} "))
             })
             .unwrap_or_default(),
         "numgen" => format!("numgen {} mod {}", string("mode").unwrap_or("?"), plain(inner.get("mod"))),

@@ -325,6 +325,8 @@ pub enum Field {
     PacketType,
     /// User that owns the sending socket.
     SocketUser,
+    /// The same, and a number that no user has where there is no socket: `-m owner ! --uid-owner N` matches then.
+    SocketUserOrNone,
     /// Group that owns the sending socket.
     SocketGroup,
     /// Source hardware address.

@@ -156,9 +156,7 @@ fn ebtables_matches(narrow: &Narrow) -> Vec<String> {
             format!("-p ARP --arp-op {operation} --arp-ip-src {source} --arp-ip-dst {destination}")
         }
         What::Neighbours => {
-            return [135, 136]
-                .map(|kind| format!("-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type {kind}"))
-                .to_vec();
+            return [135, 136].map(|kind| format!("-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type {kind}")).to_vec();
         }
         What::Icmp(_) => format!("-p {ethertype} {between} {protocol} icmp"),
         What::Icmp6(_) => format!("-p {ethertype} {between} {protocol} ipv6-icmp"),
@@ -185,7 +183,8 @@ fn nft(place: &Place, narrow: Option<&Narrow>, prefix: &str) -> Change {
         (Some(_), None) => format!("{prefix}nft insert rule {location} {rule}"),
         (None, None) => format!("{prefix}nft add rule {location} {rule}"),
     };
-    let find = format!("{prefix}nft -a list chain {location} | sed -n 's/.*comment \"{comment}\" # handle //p' | head -n 1");
+    let find =
+        format!("{prefix}nft -a list chain {location} | sed -n 's/.*comment \"{comment}\" # handle //p' | head -n 1");
     Change { command, undo: format!("{prefix}nft delete rule {location} handle $({find})") }
 }
 

@@ -51,6 +51,17 @@ impl Case<'_> {
     /// Whether a match holds.
     pub fn holds(self, condition: &Match) -> Truth {
         match self.value(&condition.left) {
+            Reading::Unknown(what)
+                if matches!(condition.op, Op::Equal | Op::NotEqual) && self.parts(&condition.left).is_some() =>
+            {
+                // Some parts of a concatenation are known, and one that differs settles it.
+                let parts = self.parts(&condition.left).unwrap_or_default();
+                let truth = match self.contains_parts(&condition.right, &parts) {
+                    Truth::Maybe(_) => Truth::Maybe(what),
+                    truth => truth,
+                };
+                if condition.op == Op::Equal { truth } else { truth.not() }
+            }
             Reading::Absent => Truth::No,
             Reading::Unknown(what) => match trivially(condition) {
                 Some(holds) => Truth::of(holds),
@@ -92,8 +103,67 @@ impl Case<'_> {
             Expression::Generated { .. } => Reading::Unknown(DoubtKind::Chance("numgen".to_owned())),
             Expression::Range { from, to } if from == to => Reading::Is(from.clone()),
             Expression::Range { .. } => Reading::Unknown(DoubtKind::Chance("one of a range".to_owned())),
-            Expression::Prefix { address, length } => Reading::Unknown(DoubtKind::Chance(format!("{address}/{length}"))),
+            Expression::Prefix { address, length } => {
+                Reading::Unknown(DoubtKind::Chance(format!("{address}/{length}")))
+            }
             Expression::Unknown { text } => Reading::Unknown(DoubtKind::Expression(text.clone())),
+        }
+    }
+
+    /// The parts of a concatenation, None where one is not known.
+    fn parts(self, expression: &Expression) -> Option<Vec<Option<Value>>> {
+        let Expression::Concat(parts) = expression else { return None };
+        let values = parts.iter().map(|part| match self.value(part) {
+            Reading::Is(value) => Some(value),
+            _ => None,
+        });
+        Some(values.collect())
+    }
+
+    fn contains_parts(self, pattern: &Pattern, parts: &[Option<Value>]) -> Truth {
+        let any = |answers: &mut dyn Iterator<Item = Truth>| {
+            let mut maybe = None;
+            for answer in answers {
+                match answer {
+                    Truth::Yes => return Truth::Yes,
+                    Truth::No => {}
+                    Truth::Maybe(what) => maybe = maybe.or(Some(what)),
+                }
+            }
+            maybe.map_or(Truth::No, Truth::Maybe)
+        };
+        let unknown = || Truth::Maybe(DoubtKind::Expression(String::new()));
+        match pattern {
+            Pattern::Any => Truth::Yes,
+            Pattern::Set(patterns) => any(&mut patterns.iter().map(|pattern| self.contains_parts(pattern, parts))),
+            Pattern::Named(name) => match self.table.set(name) {
+                Some(set) if !set.truncated => {
+                    any(&mut set.elements.iter().map(|element| self.contains_parts(&element.key, parts)))
+                }
+                _ => Truth::Maybe(DoubtKind::Set(name.clone())),
+            },
+            Pattern::Concat(patterns) if patterns.len() == parts.len() => {
+                let mut maybe = None;
+                for (pattern, part) in patterns.iter().zip(parts) {
+                    let answer = match part {
+                        Some(value) => self.contains(pattern, value),
+                        None if *pattern == Pattern::Any => Truth::Yes,
+                        None => unknown(),
+                    };
+                    match answer {
+                        Truth::Yes => {}
+                        Truth::No => return Truth::No,
+                        Truth::Maybe(what) => maybe = maybe.or(Some(what)),
+                    }
+                }
+                maybe.map_or(Truth::Yes, Truth::Maybe)
+            }
+            Pattern::Is(Value::Concat(wanted)) if wanted.len() == parts.len() => {
+                let differs =
+                    wanted.iter().zip(parts).any(|(wanted, part)| part.as_ref().is_some_and(|part| part != wanted));
+                if differs { Truth::No } else { unknown() }
+            }
+            _ => unknown(),
         }
     }
 
@@ -102,10 +172,22 @@ impl Case<'_> {
     where
         Self: 'm,
     {
+        let elements: &[Element] = match map {
+            MapRef::Anonymous(elements) => elements,
+            MapRef::Named(name) => self.table.set(name).map_or(&[], |set| &set.elements),
+        };
         let key = match self.value(key) {
             Reading::Is(value) => value,
             Reading::Absent => return Found::None,
-            Reading::Unknown(what) => return Found::Maybe(what),
+            Reading::Unknown(what) => {
+                let truncated =
+                    matches!(map, MapRef::Named(name) if self.table.set(name).is_none_or(|set| set.truncated));
+                let excluded = !truncated
+                    && self.parts(key).is_some_and(|parts| {
+                        elements.iter().all(|element| self.contains_parts(&element.key, &parts) == Truth::No)
+                    });
+                return if excluded { Found::None } else { Found::Maybe(what) };
+            }
         };
         match map {
             MapRef::Anonymous(elements) => self.find(&key, elements),
@@ -163,7 +245,9 @@ impl Case<'_> {
             (Pattern::Any, _) => Truth::Yes,
             (Pattern::Is(Value::Concat(wanted)), Value::Concat(values)) => Truth::of(wanted == values),
             (Pattern::Is(wanted), value) => Truth::of(wanted == value),
-            (Pattern::Prefix { address, length }, Value::Address(value)) => Truth::of(in_prefix(*address, *length, *value)),
+            (Pattern::Prefix { address, length }, Value::Address(value)) => {
+                Truth::of(in_prefix(*address, *length, *value))
+            }
             (Pattern::Range { from, to }, value) => Truth::of(comparable(from, value) && from <= value && value <= to),
             (Pattern::NameStart(start), Value::Name(name)) => Truth::of(name.starts_with(start.as_str())),
             (Pattern::Masked { bits, mask }, Value::Number(value)) => Truth::of(value & mask == *bits),
@@ -208,7 +292,9 @@ impl Case<'_> {
                 Reading::Unknown(what) => Truth::Maybe(what),
             },
             (Pattern::Unknown { text }, _) => Truth::Maybe(DoubtKind::Expression(text.clone())),
-            (Pattern::Prefix { .. } | Pattern::NameStart(_) | Pattern::Masked { .. } | Pattern::Concat(_), _) => Truth::No,
+            (Pattern::Prefix { .. } | Pattern::NameStart(_) | Pattern::Masked { .. } | Pattern::Concat(_), _) => {
+                Truth::No
+            }
         }
     }
 }

@@ -170,11 +170,8 @@ impl<'a> Plan<'a> {
     }
 
     fn put_stateful(&mut self, place: Place) {
-        let condition = Match {
-            left: Expression::Field(Field::CtState),
-            op: Op::AnyBit,
-            right: Pattern::Is(Value::Number(6)),
-        };
+        let condition =
+            Match { left: Expression::Field(Field::CtState), op: Op::AnyBit, right: Pattern::Is(Value::Number(6)) };
         self.insert(&place, vec![Statement::Match(condition), Statement::Verdict(Verdict::Accept)]);
         self.put.push((place, None));
     }
@@ -232,10 +229,10 @@ impl<'a> Plan<'a> {
             layer: context.layer,
             input: context.output.clone(),
             output: context.input.clone(),
-            bridged: context.bridged.as_ref().map(|ports| super::context::BridgePorts {
-                input: ports.output.clone(),
-                output: ports.input.clone(),
-            }),
+            bridged: context
+                .bridged
+                .as_ref()
+                .map(|ports| super::context::BridgePorts { input: ports.output.clone(), output: ports.input.clone() }),
         };
         let reply = packet.reply();
         if context.layer == Layer::Arp && matches!(packet.transport, Transport::Arp { .. }) {
@@ -325,4 +322,3 @@ impl Narrow {
         statements
     }
 }
-

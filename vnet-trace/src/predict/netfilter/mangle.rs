@@ -19,7 +19,9 @@ pub fn write(packet: &mut Packet, field: &Field, value: Option<&Value>) -> bool 
         (Field::HopLimit(version), _) if packet.ip_version() == Some(*version) => {
             packet.hop_limit = number.map(|number| number as u8);
         }
-        (Field::Dscp(version), _) if packet.ip_version() == Some(*version) => packet.dscp = number.map(|number| number as u8),
+        (Field::Dscp(version), _) if packet.ip_version() == Some(*version) => {
+            packet.dscp = number.map(|number| number as u8)
+        }
         (Field::Source(_), Some(Value::Address(address))) => packet.source = *address,
         (Field::Destination(_), Some(Value::Address(address))) => packet.destination = *address,
         (Field::EtherSource, Some(Value::Mac(mac))) => {

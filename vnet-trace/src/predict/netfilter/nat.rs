@@ -25,10 +25,20 @@ pub enum Rewritten {
     NoMatch,
 }
 
+/// What a NAT statement rewrites at a hook: NETMAP is listed as a rewriting of destinations and works on sources where
+/// only those can be rewritten.
+pub fn kind_at(nat: &Nat, hook: Hook) -> NatKind {
+    match (nat.kind, hook) {
+        (NatKind::Dnat, Hook::Input | Hook::Postrouting) if nat.prefix => NatKind::Snat,
+        (kind, _) => kind,
+    }
+}
+
 /// Applies a NAT statement to the packet of a case.
 pub fn rewrite(nat: &Nat, case: Case<'_>) -> Rewritten {
+    let kind = kind_at(nat, case.view.context.hook);
     let before = case.packet.tuple();
-    let (mut address, mut port) = match nat.kind {
+    let (mut address, mut port) = match kind {
         NatKind::Masquerade => match own_source(case) {
             Ok(address) => (Some(address), None),
             Err(rewritten) => return rewritten,
@@ -39,7 +49,7 @@ pub fn rewrite(nat: &Nat, case: Case<'_>) -> Rewritten {
         },
         NatKind::Snat | NatKind::Dnat => (None, None),
     };
-    let current = if nat.kind.rewrites_source() { before.source } else { before.destination };
+    let current = if kind.rewrites_source() { before.source } else { before.destination };
     if let Some(expression) = &nat.address {
         match target(expression, current, nat.prefix, case) {
             Target::Address(found) => address = Some(found),
@@ -52,7 +62,7 @@ pub fn rewrite(nat: &Nat, case: Case<'_>) -> Rewritten {
         }
     }
     let has_ports = case.packet.ports().is_some();
-    let current_port = if nat.kind.rewrites_source() { before.source_port } else { before.destination_port };
+    let current_port = if kind.rewrites_source() { before.source_port } else { before.destination_port };
     match &nat.port {
         Some(_) if !has_ports => {}
         Some(Expression::Range { from: Value::Number(from), to: Value::Number(to) }) if from != to => {
@@ -70,7 +80,7 @@ pub fn rewrite(nat: &Nat, case: Case<'_>) -> Rewritten {
     }
     let port = port.filter(|_| has_ports).unwrap_or(current_port);
     let address = address.unwrap_or(current);
-    Rewritten::To(if nat.kind.rewrites_source() {
+    Rewritten::To(if kind.rewrites_source() {
         Tuple { source: address, source_port: port, ..before }
     } else {
         Tuple { destination: address, destination_port: port, ..before }
@@ -86,11 +96,15 @@ enum Target {
 
 fn target(expression: &Expression, current: IpAddr, prefix: bool, case: Case<'_>) -> Target {
     match expression {
-        Expression::Prefix { address, length } if prefix => onto(*address, *length, current).map_or(Target::OneOf, Target::Address),
+        Expression::Prefix { address, length } if prefix => {
+            onto(*address, *length, current).map_or(Target::OneOf, Target::Address)
+        }
         Expression::Lookup { key, map } => match case.look_up(key, map) {
             Found::Data(ElementData::Value(value)) => target(value, current, prefix, case),
             Found::Data(ElementData::Verdict(_)) | Found::None => Target::None,
-            Found::Maybe(_) => sole_element(map, case.table).map_or(Target::OneOf, |value| target(value, current, prefix, case)),
+            Found::Maybe(_) => {
+                sole_element(map, case.table).map_or(Target::OneOf, |value| target(value, current, prefix, case))
+            }
         },
         other => match case.value(other) {
             Reading::Is(Value::Address(address)) => Target::Address(address),

@@ -68,7 +68,12 @@ const CHAINS: &[Entry] = &[
     ("DOCKER-FORWARD", "Docker", "traffic of its networks", DOCKER),
     ("DOCKER", "Docker", "published ports", DOCKER),
     ("DOCKER*", "Docker", "its networks", DOCKER),
-    ("KUBE-FIREWALL", "kubelet", "drops marked packets, and replies to localhost from outside", "kubelet, within seconds"),
+    (
+        "KUBE-FIREWALL",
+        "kubelet",
+        "drops marked packets, and replies to localhost from outside",
+        "kubelet, within seconds",
+    ),
     ("KUBE-MARK-*", "kube-proxy", "marks for masquerade or drop", KUBE_PROXY),
     ("KUBE-POSTROUTING", "kube-proxy", "masquerades marked packets", KUBE_PROXY),
     ("KUBE-SERVICES", "kube-proxy", "service addresses", KUBE_PROXY),

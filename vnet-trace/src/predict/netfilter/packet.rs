@@ -227,7 +227,9 @@ impl Packet {
         let transport = match self.transport {
             Transport::Icmp { id, sequence, .. } => Transport::Icmp { kind: 0, code: 0, id, sequence },
             Transport::Icmp6 { id, sequence, .. } => Transport::Icmp6 { kind: 129, code: 0, id, sequence },
-            Transport::Tcp { source, destination, .. } => Transport::Tcp { source: destination, destination: source, flags: 0x12 },
+            Transport::Tcp { source, destination, .. } => {
+                Transport::Tcp { source: destination, destination: source, flags: 0x12 }
+            }
             Transport::Udp { source, destination } => Transport::Udp { source: destination, destination: source },
             Transport::Arp { sender, .. } => Transport::Arp { operation: 2, sender: [0; 6], target: sender },
             Transport::Other(protocol) => Transport::Other(protocol),
@@ -272,7 +274,9 @@ impl Packet {
     /// Source and destination port, for TCP and UDP.
     pub fn ports(&self) -> Option<(u16, u16)> {
         match self.transport {
-            Transport::Tcp { source, destination, .. } | Transport::Udp { source, destination } => Some((source, destination)),
+            Transport::Tcp { source, destination, .. } | Transport::Udp { source, destination } => {
+                Some((source, destination))
+            }
             _ => None,
         }
     }

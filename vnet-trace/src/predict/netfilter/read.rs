@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use crate::model::netfilter::Hook;
-use crate::model::netfilter::expression::{CtSide, Field, FibFlags, HeaderBase, IpVersion, Value, ct_state, ct_status};
+use crate::model::netfilter::expression::{CtSide, FibFlags, Field, HeaderBase, IpVersion, Value, ct_state, ct_status};
 
 use super::context::{AddressType, Answer, Device, HookContext, Layer, Oracle};
 use super::outcome::DoubtKind;
@@ -85,10 +85,10 @@ pub fn read(field: &Field, packet: &Packet, view: View<'_>) -> Reading {
             Cast::Multicast => 2,
             Cast::Other => 3,
         })),
-        Field::SocketUser => match context.hook {
-            // Only packets of a socket of this host have an owner; a packet on its way through has none.
-            Hook::Output | Hook::Postrouting | Hook::Egress => known(packet.socket_user.map(u64::from)),
-            _ => Reading::Absent,
+        Field::SocketUser => socket_user(packet, context),
+        Field::SocketUserOrNone => match socket_user(packet, context) {
+            Reading::Absent => number(u64::MAX),
+            reading => reading,
         },
         Field::EtherSource | Field::EtherDestination | Field::EtherType | Field::VlanId => link(field, packet, context),
         Field::ArpHardwareType
@@ -137,12 +137,10 @@ pub fn read(field: &Field, packet: &Packet, view: View<'_>) -> Reading {
         | Field::AnySourcePort
         | Field::AnyDestinationPort
         | Field::TcpFlags => transport(field, packet),
-        Field::Raw { base, offset, length } => {
-            super::raw::bits(packet, *base, *offset, *length).map_or_else(
-                || if *base == HeaderBase::Link && packet.ether.is_none() { link_absent(context) } else { unknown() },
-                number,
-            )
-        }
+        Field::Raw { base, offset, length } => super::raw::bits(packet, *base, *offset, *length).map_or_else(
+            || if *base == HeaderBase::Link && packet.ether.is_none() { link_absent(context) } else { unknown() },
+            number,
+        ),
         Field::CtState
         | Field::CtStateOrNat
         | Field::CtStatus
@@ -156,12 +154,26 @@ pub fn read(field: &Field, packet: &Packet, view: View<'_>) -> Reading {
         Field::FibType(flags) | Field::FibOif(flags) | Field::FibOifName(flags) | Field::FibExists(flags) => {
             fib(field, *flags, packet, view)
         }
-        Field::SdifName
-        | Field::SocketGroup
-        | Field::IpId
-        | Field::Ecn(_)
-        | Field::Ipsec
-        | Field::Other { .. } => unknown(),
+        Field::SdifName | Field::SocketGroup | Field::IpId | Field::Ecn(_) | Field::Ipsec | Field::Other { .. } => {
+            unknown()
+        }
+    }
+}
+
+/// Only packets of a program's socket have an owner. What is on its way through has none, and neither have echo replies,
+/// errors and neighbour discovery, which the kernel makes itself.
+fn socket_user(packet: &Packet, context: &HookContext) -> Reading {
+    let by_kernel = match packet.transport {
+        Transport::Icmp { kind, .. } => kind != 8,
+        Transport::Icmp6 { kind, .. } => kind != 128,
+        _ => false,
+    };
+    match (context.hook, packet.socket_user) {
+        (Hook::Output | Hook::Postrouting | Hook::Egress, Some(user)) => number(u64::from(user)),
+        (Hook::Output | Hook::Postrouting | Hook::Egress, None) if !by_kernel => {
+            Reading::Unknown(DoubtKind::Field(Field::SocketUser))
+        }
+        _ => Reading::Absent,
     }
 }
 
@@ -245,24 +257,33 @@ fn transport(field: &Field, packet: &Packet) -> Reading {
         None => Reading::Unknown(DoubtKind::Field(field.clone())),
     };
     match (field, &packet.transport) {
-        (Field::IcmpType, Transport::Icmp { kind, .. }) | (Field::Icmp6Type, Transport::Icmp6 { kind, .. }) => number(u64::from(*kind)),
-        (Field::IcmpCode, Transport::Icmp { code, .. }) | (Field::Icmp6Code, Transport::Icmp6 { code, .. }) => number(u64::from(*code)),
-        (Field::IcmpId, Transport::Icmp { id, .. }) | (Field::Icmp6Id, Transport::Icmp6 { id, .. }) => maybe(*id),
-        (Field::IcmpSequence, Transport::Icmp { sequence, .. }) | (Field::Icmp6Sequence, Transport::Icmp6 { sequence, .. }) => {
-            maybe(*sequence)
+        (Field::IcmpType, Transport::Icmp { kind, .. }) | (Field::Icmp6Type, Transport::Icmp6 { kind, .. }) => {
+            number(u64::from(*kind))
         }
+        (Field::IcmpCode, Transport::Icmp { code, .. }) | (Field::Icmp6Code, Transport::Icmp6 { code, .. }) => {
+            number(u64::from(*code))
+        }
+        (Field::IcmpId, Transport::Icmp { id, .. }) | (Field::Icmp6Id, Transport::Icmp6 { id, .. }) => maybe(*id),
+        (Field::IcmpSequence, Transport::Icmp { sequence, .. })
+        | (Field::Icmp6Sequence, Transport::Icmp6 { sequence, .. }) => maybe(*sequence),
         (Field::SourcePort(6) | Field::AnySourcePort, Transport::Tcp { source, .. })
         | (Field::SourcePort(17) | Field::AnySourcePort, Transport::Udp { source, .. }) => number(u64::from(*source)),
         (Field::DestinationPort(6) | Field::AnyDestinationPort, Transport::Tcp { destination, .. })
-        | (Field::DestinationPort(17) | Field::AnyDestinationPort, Transport::Udp { destination, .. }) => number(u64::from(*destination)),
+        | (Field::DestinationPort(17) | Field::AnyDestinationPort, Transport::Udp { destination, .. }) => {
+            number(u64::from(*destination))
+        }
         (Field::TcpFlags, Transport::Tcp { flags, .. }) => number(u64::from(*flags)),
         // `th sport` takes whatever stands there: in ICMP, type and code.
         (Field::AnySourcePort, Transport::Icmp { kind, code, .. } | Transport::Icmp6 { kind, code, .. }) => {
             number(u64::from(*kind) << 8 | u64::from(*code))
         }
         (Field::AnyDestinationPort, Transport::Icmp { .. } | Transport::Icmp6 { .. })
-        | (Field::AnySourcePort | Field::AnyDestinationPort, Transport::Other(_)) => Reading::Unknown(DoubtKind::Field(field.clone())),
-        (Field::SourcePort(wanted) | Field::DestinationPort(wanted), Transport::Other(protocol)) if wanted == protocol => {
+        | (Field::AnySourcePort | Field::AnyDestinationPort, Transport::Other(_)) => {
+            Reading::Unknown(DoubtKind::Field(field.clone()))
+        }
+        (Field::SourcePort(wanted) | Field::DestinationPort(wanted), Transport::Other(protocol))
+            if wanted == protocol =>
+        {
             Reading::Unknown(DoubtKind::Field(field.clone()))
         }
         _ => Reading::Absent,
@@ -274,9 +295,7 @@ pub fn before_conntrack(view: View<'_>) -> bool {
     match view.context.layer {
         Layer::Netdev | Layer::Arp => true,
         Layer::Bridge => false,
-        Layer::Ip => {
-            matches!(view.context.hook, Hook::Prerouting | Hook::Output) && view.priority < CONNTRACK_PRIORITY
-        }
+        Layer::Ip => matches!(view.context.hook, Hook::Prerouting | Hook::Output) && view.priority < CONNTRACK_PRIORITY,
     }
 }
 
@@ -287,7 +306,8 @@ fn conntrack(field: &Field, packet: &Packet, view: View<'_>) -> Reading {
     let untracked = tracked.state == Some(CtState::Untracked);
     if before_conntrack(view) && !untracked {
         // A packet over lo keeps its connection from the first pass; any other has none yet.
-        let loopback = view.context.hook == Hook::Prerouting && view.context.input.as_ref().is_some_and(|device| device.name == "lo");
+        let loopback = view.context.hook == Hook::Prerouting
+            && view.context.input.as_ref().is_some_and(|device| device.name == "lo");
         return match field {
             _ if loopback => unknown(),
             Field::CtState | Field::CtStateOrNat => number(ct_state::INVALID),
@@ -329,7 +349,8 @@ fn conntrack(field: &Field, packet: &Packet, view: View<'_>) -> Reading {
         CtSide::Original => original,
         CtSide::Reply => reply,
     };
-    let address = |address: Option<IpAddr>| address.map_or_else(unknown, |address| Reading::Is(Value::Address(address)));
+    let address =
+        |address: Option<IpAddr>| address.map_or_else(unknown, |address| Reading::Is(Value::Address(address)));
     match field {
         Field::CtStatus => match (tracked.state, tracked.snat, tracked.dnat) {
             (Some(state), Some(snat), Some(dnat)) => {

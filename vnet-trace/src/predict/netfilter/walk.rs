@@ -20,7 +20,7 @@ use crate::model::netfilter::{Element, ElementData};
 use super::condition::{Case, Found, Truth};
 use super::context::{HookContext, Layer, Oracle};
 use super::mangle;
-use super::nat::{Rewritten, rewrite};
+use super::nat::{Rewritten, kind_at, rewrite};
 use super::outcome::{
     Change, Doubt, DoubtKind, Effect, Evaluation, Failed, Loss, NearMiss, Outcome, Passed, Taken, Would,
 };
@@ -38,7 +38,8 @@ const NEAR_MISSES: usize = 64;
 
 /// What the rules at one hook make of a packet. The packet is changed as they would change it.
 pub fn evaluate(ruleset: &Ruleset, context: &HookContext, packet: &mut Packet, oracle: &dyn Oracle) -> Evaluation {
-    if packet.conntrack.state == Some(CtState::New) && packet.conntrack.original.is_none() && context.layer == Layer::Ip {
+    if packet.conntrack.state == Some(CtState::New) && packet.conntrack.original.is_none() && context.layer == Layer::Ip
+    {
         packet.conntrack.original = Some(packet.tuple());
     }
     let mut walk = Walk {
@@ -65,7 +66,11 @@ pub fn evaluate(ruleset: &Ruleset, context: &HookContext, packet: &mut Packet, o
 }
 
 /// The base chains that see a packet at a place, in the order in which they run.
-pub fn chains_at<'r>(ruleset: &'r Ruleset, context: &HookContext, packet: &Packet) -> Vec<(&'r Table, &'r Chain, &'r Base)> {
+pub fn chains_at<'r>(
+    ruleset: &'r Ruleset,
+    context: &HookContext,
+    packet: &Packet,
+) -> Vec<(&'r Table, &'r Chain, &'r Base)> {
     let mut found = Vec::new();
     let mut order = 0u32;
     for table in ruleset.tables.iter().filter(|table| !table.dormant) {
@@ -101,10 +106,15 @@ fn sees(family: Family, base: &Base, context: &HookContext, packet: &Packet) -> 
         (Layer::Netdev, Family::Netdev | Family::Inet) => {
             // An inet ingress chain sees IPv4 and IPv6 only.
             (family == Family::Netdev || packet.ip_version().is_some())
-                && device.is_some_and(|device| base.devices.iter().any(|name| *name == device.name))
+                && device.is_some_and(|device| base.devices.iter().any(|name| is_named(&device.name, name)))
         }
         _ => false,
     }
+}
+
+/// Whether a device has this name, or begins so (`eth*`, kernel 6.16).
+fn is_named(device: &str, name: &str) -> bool {
+    name.strip_suffix('*').map_or(device == name, |start| device.starts_with(start))
 }
 
 /// One possible end of a chain.
@@ -157,7 +167,7 @@ impl Walk<'_> {
         let mut taken: Vec<(RuleRef, Taken)> = Vec::new();
         let mut because: Vec<Doubt> = Vec::new();
         for (table, chain, base) in chains {
-            if base.kind == ChainKind::Nat && (self.nat_settled || !self.runs_nat()) {
+            if base.kind == ChainKind::Nat && (self.nat_settled || !self.runs_nat() || !tracks(ruleset, self.packet)) {
                 continue;
             }
             self.priority = base.priority;
@@ -349,7 +359,12 @@ impl Walk<'_> {
                     // An action that we do not know: it may drop, accept, or do something and go on.
                     let at = RuleRef::to_rule(table, chain, rule);
                     self.doubts.push(Doubt { at: at.clone(), what: DoubtKind::Expression(text.clone()) });
-                    ends.terminal.push(End::Drop(Loss { at, reject: None, conntrack_invalid: false, no_address: false }));
+                    ends.terminal.push(End::Drop(Loss {
+                        at,
+                        reject: None,
+                        conntrack_invalid: false,
+                        no_address: false,
+                    }));
                     ends.terminal.push(End::Accept { rewritten: None });
                     self.certain = false;
                 }
@@ -416,9 +431,10 @@ impl Walk<'_> {
                 }
                 Statement::Nat(nat) => {
                     let at = RuleRef::to_rule(table, chain, rule);
+                    let kind = kind_at(nat, self.context.hook);
                     let end = match rewrite(nat, self.case(table)) {
-                        Rewritten::To(after) => End::Accept { rewritten: Some((at, nat.kind, Some(after))) },
-                        Rewritten::Somehow => End::Accept { rewritten: Some((at, nat.kind, None)) },
+                        Rewritten::To(after) => End::Accept { rewritten: Some((at, kind, Some(after))) },
+                        Rewritten::Somehow => End::Accept { rewritten: Some((at, kind, None)) },
                         Rewritten::NoAddress => {
                             End::Drop(Loss { at, reject: None, conntrack_invalid: false, no_address: true })
                         }
@@ -448,7 +464,10 @@ impl Walk<'_> {
         Step::Next
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the whole place of one verdict; a struct would be built for this call alone")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the whole place of one verdict; a struct would be built for this call alone"
+    )]
     fn verdict(
         &mut self,
         table: &Table,
@@ -510,7 +529,15 @@ impl Walk<'_> {
         }
     }
 
-    fn end(&mut self, table: &Table, chain: &Chain, rule: &Rule, end: End, doubt: Option<DoubtKind>, ends: &mut Ends) -> Step {
+    fn end(
+        &mut self,
+        table: &Table,
+        chain: &Chain,
+        rule: &Rule,
+        end: End,
+        doubt: Option<DoubtKind>,
+        ends: &mut Ends,
+    ) -> Step {
         ends.terminal.push(end);
         self.after(table, chain, rule, doubt)
     }
@@ -563,7 +590,10 @@ impl Walk<'_> {
     }
 
     fn asks_for_invalid(&self, condition: &Match) -> bool {
-        self.is_invalid() && mentions_ct_state(&condition.left) && condition.op != Op::NotEqual && pattern_has_invalid(&condition.right)
+        self.is_invalid()
+            && mentions_ct_state(&condition.left)
+            && condition.op != Op::NotEqual
+            && pattern_has_invalid(&condition.right)
     }
 
     fn near_miss(&mut self, table: &Table, chain: &Chain, rule: &Rule) {
@@ -598,6 +628,60 @@ impl Walk<'_> {
             }
             _ => None,
         })
+    }
+}
+
+/// Whether connection tracking is switched on for packets of this sort: it is by the first rule that needs it. Without it, no
+/// chain of type nat is called (nf_ct_netns_get, net/netfilter/nf_conntrack_proto.c).
+fn tracks(ruleset: &Ruleset, packet: &Packet) -> bool {
+    ruleset
+        .tables
+        .iter()
+        .filter(|table| match table.family {
+            Family::Ip => packet.protocol == 0x0800,
+            Family::Ip6 => packet.protocol == 0x86dd,
+            Family::Inet => true,
+            _ => false,
+        })
+        .flat_map(|table| &table.chains)
+        .flat_map(|chain| &chain.rules)
+        .any(|rule| rule.statements.iter().any(needs_conntrack))
+}
+
+fn needs_conntrack(statement: &Statement) -> bool {
+    match statement {
+        Statement::Match(condition) => asks_conntrack(&condition.left),
+        Statement::VerdictMap { key, .. } => asks_conntrack(key),
+        Statement::Mangle { field, value } => {
+            asks_conntrack(&Expression::Field(field.clone())) || asks_conntrack(value)
+        }
+        Statement::Nat(_) | Statement::Notrack | Statement::Unknown { .. } => true,
+        Statement::Inert { text } => text.starts_with("CT") || text.starts_with("CONN") || text.starts_with("ct "),
+        _ => false,
+    }
+}
+
+fn asks_conntrack(expression: &Expression) -> bool {
+    match expression {
+        Expression::Field(field) => matches!(
+            field,
+            Field::CtState
+                | Field::CtStateOrNat
+                | Field::CtStatus
+                | Field::CtDirection
+                | Field::CtMark
+                | Field::CtProtocol
+                | Field::CtSource(_)
+                | Field::CtDestination(_)
+                | Field::CtSourcePort(_)
+                | Field::CtDestinationPort(_)
+        ),
+        Expression::Concat(parts) => parts.iter().any(asks_conntrack),
+        Expression::Bits { left, right, .. } => asks_conntrack(left) || asks_conntrack(right),
+        Expression::Lookup { key, .. } => asks_conntrack(key),
+        // It may.
+        Expression::Unknown { .. } => true,
+        _ => false,
     }
 }
 

@@ -1,0 +1,83 @@
+//! The evaluator of netfilter rules against the kernel: the same rule sets, the same packets, the same answers.
+//!
+//! Two hosts and a router between them, in private network namespaces. Each case of `netfilter/cases.rs` loads its rules
+//! into the router, reads them back as a snapshot does, predicts what becomes of a handful of pings, TCP connections and UDP
+//! exchanges, and then has the kernel do them. Where a rule is said to lose a packet, its counter must have gone up.
+//!
+//! Needs root. Without it every case says so and is not run.
+
+#[path = "netfilter/cases.rs"]
+mod cases;
+#[path = "netfilter/fixes.rs"]
+mod fixes;
+#[path = "netfilter/network.rs"]
+mod network;
+#[path = "netfilter/predicted.rs"]
+mod predicted;
+
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vnet_trace::collect::netfilter::{DEADLINE, read_ruleset};
+use vnet_trace::predict::netfilter::counters_increased;
+
+use cases::{CASES, Case};
+use network::{PROBES, in_network, probe, sh};
+use predicted::{Expected, predict};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    let mut trials: Vec<Trial> = CASES
+        .iter()
+        .map(|case| {
+            let trial = Trial::test(format!("rules: {}", case.name), move || in_network(|| compare(case)));
+            if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
+        })
+        .collect();
+    trials.extend(fixes::FIXES.iter().map(|fix| {
+        let trial = Trial::test(format!("fix: {}", fix.name), move || in_network(|| fixes::heals(fix)));
+        if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn compare(case: &Case) -> Result<(), Failed> {
+    sh(case.script)?;
+    let before = read_ruleset(DEADLINE);
+    let mut wrong = Vec::new();
+    let mut undecided = 0;
+    let expected: Vec<Expected> = PROBES.iter().map(|probe| predict(&before, probe)).collect();
+    for (what, expected) in PROBES.iter().zip(&expected) {
+        let seconds = if matches!(expected, Expected::Lost(_)) { "0.3" } else { "2" };
+        let passed = probe(what, seconds);
+        let agrees = match expected {
+            Expected::Passes => passed,
+            Expected::Lost(_) => !passed,
+            Expected::Undecided => {
+                undecided += 1;
+                true
+            }
+        };
+        if !agrees {
+            wrong.push(format!("{what:?}: predicted {expected:?}, but it {}", if passed { "passed" } else { "was lost" }));
+        }
+    }
+    let after = read_ruleset(DEADLINE);
+    for (what, expected) in PROBES.iter().zip(&expected) {
+        if let Expected::Lost(rule) = expected
+            && counters_increased(&before, &after, rule) == Some(0)
+        {
+            wrong.push(format!("{what:?}: {} is said to lose it, and its counter stands still", rule.text));
+        }
+    }
+    if undecided > 0 && !case.undecided {
+        wrong.push(format!("{undecided} probes undecided"));
+    }
+    if undecided == 0 && case.undecided {
+        wrong.push("everything was decided, against what the case says".to_owned());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{}\ngaps: {:?}", wrong.join("\n"), before.gaps).into()) }
+}
