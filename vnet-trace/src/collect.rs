@@ -11,6 +11,7 @@ pub mod netns;
 pub mod nft;
 pub mod pcap;
 pub mod ping;
+pub mod recording_file;
 pub mod procnet;
 pub mod route_get;
 pub mod snapshot;

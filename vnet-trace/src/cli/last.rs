@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::AskError;
 use crate::cli::Failure;
+use crate::collect::recording_file::{self, Access, RecordingError};
 use crate::model::recording::Recording;
 
 /// Where the last recording is kept; None if there is no place for it.
@@ -13,23 +13,29 @@ pub fn path() -> Option<PathBuf> {
     state.is_absolute().then(|| state.join("vnet-trace").join("last.vtr"))
 }
 
-/// Keeps the recording as the last one.
+/// Keeps the recording as the last one. It tells the network's configuration, so nobody else may read it.
 pub fn keep(recording: &Recording) -> Result<(), Failure> {
     let Some(path) = path() else { return Ok(()) };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    write(&path, recording)
+    Ok(recording_file::save(recording, &path, Access::Private)?)
 }
 
-/// Writes a recording file.
+/// Writes a recording file that the user named.
 pub fn write(path: &Path, recording: &Recording) -> Result<(), Failure> {
-    let _ = (path, recording);
-    Err(Failure::from(AskError::NotYet { what: "writing recordings" }))
+    Ok(recording_file::save(recording, path, Access::Umask)?)
+}
+
+/// A file is no recording that can be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot explain {}", path.display())]
+struct Unusable {
+    path: PathBuf,
+    source: RecordingError,
 }
 
 /// Reads a recording file.
 pub fn read(path: &Path) -> Result<Recording, Failure> {
-    let _ = path;
-    Err(Failure::from(AskError::NotYet { what: "reading recordings" }))
+    Ok(recording_file::load(path).map_err(|source| Unusable { path: path.to_owned(), source })?)
 }

@@ -243,7 +243,7 @@ pub fn martian() -> Sample {
     };
     Sample {
         name: "martian",
-        observed: Exchange { journeys: vec![request] },
+        observed: Exchange { journeys: vec![request], ..Exchange::default() },
         predicted: None,
         diagnosis: Diagnosis {
             verdict: Verdict::Lost,
@@ -367,7 +367,7 @@ pub fn delivered() -> Sample {
     Sample {
         name: "delivered",
         recording,
-        observed: Exchange { journeys },
+        observed: Exchange { journeys, ..Exchange::default() },
         predicted: None,
         diagnosis: Diagnosis {
             verdict: Verdict::Delivered,
@@ -410,7 +410,7 @@ pub fn undecided() -> Sample {
     Sample {
         name: "undecided",
         recording,
-        observed: Exchange { journeys: vec![request] },
+        observed: Exchange { journeys: vec![request], ..Exchange::default() },
         predicted: None,
         diagnosis: Diagnosis {
             verdict: Verdict::Undecided,
