@@ -1,0 +1,46 @@
+//! `duplicate-mac`: two stations, or a station and the bridge or tunnel device itself, have one link-layer address.
+
+use crate::diagnose::case::{Case, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault};
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let Decision::DuplicateMac { mac, owners } = fault.loss.decision.as_ref()? else { return None };
+    let names: Vec<String> = owners.iter().map(|owner| case.place_name(*owner)).collect();
+    let summary = format!("{} have one link-layer address, {mac}: {} goes to the wrong one", names.join(" and "), case.packet_name(fault.role));
+    let mut finding = case.finding(fault, "duplicate-mac", summary);
+    for owner in owners {
+        finding.evidence.push(case.state(owner.netns, &format!("address of {}", case.name(*owner)), &mac.to_string()));
+    }
+    if let Some(owner) = owners.last() {
+        let dev = case.name(*owner);
+        // The locally administered twin of the address is free as far as this snapshot knows.
+        let mut fresh = mac.0;
+        fresh[0] = (fresh[0] | 0x02) & 0xfe;
+        loop {
+            fresh[5] = fresh[5].wrapping_add(1);
+            let taken = case.snapshot().devices().any(|(_, link)| link.mac.is_some_and(|other| other.0 == fresh));
+            if !taken {
+                break;
+            }
+        }
+        let fresh = crate::model::id::MacAddr(fresh);
+        let mut commands = vec![case.ip(owner.netns, &format!("link set {dev} address {fresh}"))];
+        for netns in &case.snapshot().namespaces {
+            for entry in netns.neighbours.iter().filter(|entry| entry.lladdr == Some(*mac)) {
+                if let Some(link) = netns.link(entry.ifindex) {
+                    commands.push(case.ip(netns.id, &format!("neigh flush to {} dev {} nud all", entry.address, link.name)));
+                }
+            }
+        }
+        finding.fixes.push(fix(
+            &format!("give {dev} an address of its own"),
+            Risk::Safe,
+            commands,
+            vec![case.ip(owner.netns, &format!("link set {dev} address {mac}"))],
+            crate::diagnose::case::NETWORK_CONFIG,
+        ));
+    }
+    Some(finding)
+}

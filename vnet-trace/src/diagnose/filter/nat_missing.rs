@@ -1,0 +1,121 @@
+//! `nat-missing`: it left with a source that its peer cannot answer, and masquerading that should apply does not.
+
+use crate::diagnose::case::{Case, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault, Leg, NearMiss};
+use crate::model::id::{Device, NetnsId};
+use crate::model::netfilter::{Backend, Hook};
+use crate::model::snapshot::LinkKind;
+use std::net::IpAddr;
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let owner = case.predicted.owner?;
+    if fault.leg != Leg::Return || fault.underlay {
+        return None;
+    }
+    let dst = match fault.loss.decision.as_ref()? {
+        Decision::NoRoute { dst, .. } => *dst,
+        Decision::NoOwner { gateway: true, .. } | Decision::NotForwarding { .. } | Decision::RouteKind { .. } => fault.headers.dst?,
+        Decision::NoOwner { gateway: false, address } => *address,
+        _ => return None,
+    };
+    let asker = case.recording.question.netns;
+    if case.netns(asker).owns(dst).is_none() {
+        return None;
+    }
+    // A rule that rewrites sources, at a forwarder on the way, which this packet missed.
+    let miss = case
+        .predicted
+        .near_misses
+        .iter()
+        .find(|miss| miss.leg == Leg::Forward && miss.hook == Hook::Postrouting && miss.netns != asker && miss.netns != owner.netns && miss.failed.len() == 1);
+    let gateway = match miss {
+        Some(miss) => Device::new(miss.netns, miss.output?),
+        None => container_gateway(case, dst, owner)?,
+    };
+    let summary = match miss {
+        Some(miss) => format!("{} should rewrite the source {dst} on the way out by {}, but its rule does not match: {}", case.netns_name(miss.netns), case.name(gateway), miss.rule.text),
+        None => format!("nothing rewrites the container's source {dst} as it leaves {} by {}, and {} can't answer to it", case.netns_name(gateway.netns), case.name(gateway), case.netns_name(owner.netns)),
+    };
+    let mut finding = case.finding(fault, "nat-missing", summary);
+    match miss {
+        Some(miss) => {
+            finding.evidence.push(case.state(miss.netns, &format!("rule in chain {}", miss.rule.chain), &miss.rule.text));
+            finding.evidence.push(case.state(miss.netns, "the packet leaves by", &case.name(gateway)));
+        }
+        None => finding.evidence.push(case.state(gateway.netns, "source NAT for this packet", "no rule")),
+    }
+    finding.evidence.push(case.state(fault.loss.place.netns, &format!("route to {dst}"), "none that leads back"));
+    finding.fixes.push(masquerade(case, gateway, dst, miss));
+    let _ = NetnsId(0);
+    Some(finding)
+}
+
+/// The device by which a container network's packets leave its host: the host has the container's network on a bridge of
+/// its own, and the packet leaves by another device that is no bridge.
+fn container_gateway(case: &Case<'_>, source: IpAddr, owner: Device) -> Option<Device> {
+    let private = match source {
+        IpAddr::V4(source) => source.is_private() || source.is_shared_like(),
+        IpAddr::V6(source) => source.is_unique_local(),
+    };
+    if !private {
+        return None;
+    }
+    let path = case.forward_path();
+    let host = case.snapshot().namespaces.iter().find(|netns| {
+        netns.id != owner.netns
+            && netns.id != case.recording.question.netns
+            && netns.links.iter().any(|link| {
+                matches!(link.kind, LinkKind::Bridge(_))
+                    && netns.addresses_of(link.index).any(|entry| entry.net().is_some_and(|net| net.contains(&source)))
+            })
+    })?;
+    path.into_iter().rev().find(|device| device.netns == host.id && case.link(*device).is_some_and(|link| link.master.is_none() && !matches!(link.kind, LinkKind::Bridge(_))))
+}
+
+/// Addresses that are no destination in the Internet.
+trait SharedLike {
+    /// 100.64.0.0/10, RFC 6598.
+    fn is_shared_like(&self) -> bool;
+}
+
+impl SharedLike for std::net::Ipv4Addr {
+    fn is_shared_like(&self) -> bool {
+        let [a, b, ..] = self.octets();
+        a == 100 && (64..128).contains(&b)
+    }
+}
+
+/// A masquerading rule for the source's network, where the rule that missed stands, or in iptables' own chain.
+fn masquerade(case: &Case<'_>, gateway: Device, source: IpAddr, miss: Option<&NearMiss>) -> crate::model::diagnosis::Fix {
+    let netns = gateway.netns;
+    let space = case.netns(netns);
+    let out = case.name(gateway);
+    let inside = space.addresses.iter().filter(|entry| entry.ifindex != gateway.ifindex).filter_map(crate::model::snapshot::Address::net).find(|net| net.contains(&source));
+    let net = inside.map_or_else(|| source.to_string(), |net| net.to_string());
+    let family = if source.is_ipv6() { "ip6" } else { "ip" };
+    let (add, del) = match miss.map(|miss| &miss.rule) {
+        Some(rule) if rule.backend == Backend::Nft => (
+            format!("nft add rule {} {} {} oifname {out} {family} saddr {net} masquerade", rule.family.word(), rule.table, rule.chain),
+            format!("nft -a list chain {} {} {} # then: nft delete rule … handle N", rule.family.word(), rule.table, rule.chain),
+        ),
+        other => {
+            let program = match (other.map(|rule| rule.backend), source.is_ipv6()) {
+                (Some(Backend::IptablesLegacy), false) => "iptables-legacy",
+                (Some(Backend::IptablesLegacy), true) => "ip6tables-legacy",
+                (_, true) => "ip6tables",
+                (_, false) => "iptables",
+            };
+            let spec = format!("POSTROUTING -s {net} -o {out} -j MASQUERADE");
+            (format!("{program} -t nat -A {spec}"), format!("{program} -t nat -D {spec}"))
+        }
+    };
+    fix(
+        &format!("masquerade what leaves {out} from {net}"),
+        Risk::ChangesPolicy,
+        vec![case.cmd(netns, &add)],
+        vec![case.cmd(netns, &del)],
+        "the container engine or CNI plugin writes this rule: switch masquerading on there (Docker: com.docker.network.bridge.enable_ip_masquerade)",
+    )
+}

@@ -1,0 +1,18 @@
+//! `socket-overflow`: the receiving socket's queue is full.
+
+use crate::diagnose::case::{Case, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault};
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    if fault.loss.decision != Some(Decision::SocketOverflow) {
+        return None;
+    }
+    let netns = fault.loss.place.netns;
+    let summary = format!("the receiving socket in {} does not take packets as fast as they come: its queue is full", case.netns_name(netns));
+    let mut finding = case.finding(fault, "socket-overflow", summary);
+    finding.evidence.push(case.state(netns, "receive queue", "full"));
+    finding.fixes.push(fix("make the program read faster, or its queue larger (SO_RCVBUF, listen backlog, net.core.somaxconn)", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    Some(finding)
+}

@@ -1,0 +1,48 @@
+//! `link-down`: the device the packet must leave or enter by is administratively down.
+
+use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault};
+use crate::model::id::Device;
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let place = &fault.loss.place;
+    let (device, routed) = match fault.loss.decision.as_ref()? {
+        Decision::DeviceDown => (place.device()?, false),
+        Decision::NoRoute { dead: Some(dead), .. } => {
+            let down = case.link(*dead).is_some_and(|link| !link.is_up());
+            if !down {
+                return None;
+            }
+            (*dead, true)
+        }
+        _ => return None,
+    };
+    let name = case.place_name(device);
+    let packet = case.packet_name(fault.role);
+    let summary = if routed {
+        format!("{name} is down, so {} has no route for {packet}", case.netns_name(device.netns))
+    } else if case.link(device).is_some_and(crate::model::snapshot::Link::is_loopback) {
+        format!("{name} is down, so {packet} to an address of {} itself can't be delivered", case.netns_name(device.netns))
+    } else {
+        format!("{name} is down, so {packet} ends there")
+    };
+    let mut finding = case.finding(fault, "link-down", summary);
+    finding.place.device = Some(device.ifindex);
+    finding.evidence.push(case.state(device.netns, &format!("link {}", case.name(device)), "state DOWN (administratively)"));
+    finding.fixes.push(up(case, device));
+    Some(finding)
+}
+
+/// Sets a device up.
+pub fn up(case: &Case<'_>, device: Device) -> crate::model::diagnosis::Fix {
+    let name = case.name(device);
+    fix(
+        &format!("set {name} up"),
+        Risk::Safe,
+        vec![case.ip(device.netns, &format!("link set {name} up"))],
+        vec![case.ip(device.netns, &format!("link set {name} down"))],
+        NETWORK_CONFIG,
+    )
+}

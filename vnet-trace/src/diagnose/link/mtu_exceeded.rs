@@ -1,0 +1,63 @@
+//! `mtu-exceeded`: the packet is larger than the MTU of a device on its way and must not be fragmented.
+
+use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault};
+use crate::model::id::Device;
+use crate::model::snapshot::LinkKind;
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let Decision::TooBig { len, mtu, icmp } = fault.loss.decision.as_ref()? else { return None };
+    let device = fault.loss.place.device()?;
+    let name = case.place_name(device);
+    let packet = case.packet_name(fault.role);
+    let told = if *icmp { " and tells the sender with an ICMP error" } else { "" };
+    let summary = if fault.underlay {
+        format!("the tunnel's outer packet is {len} bytes, {name} takes {mtu}, and it must not be fragmented")
+    } else {
+        format!("{packet} is {len} bytes, {name} takes {mtu}, and it must not be fragmented{told}")
+    };
+    let mut finding = case.finding(fault, "mtu-exceeded", summary);
+    finding.evidence.push(case.state(device.netns, &format!("mtu of {}", case.name(device)), &mtu.to_string()));
+    let mut commands = Vec::new();
+    let mut undo = Vec::new();
+    let mut raised = vec![device];
+    raised.extend(case.snapshot().peer(device));
+    for later in case.predicted.faults.iter().filter_map(|fault| match fault.loss.decision {
+        Some(Decision::TooBig { .. }) => fault.loss.place.device(),
+        _ => None,
+    }) {
+        raised.push(later);
+        raised.extend(case.snapshot().peer(later));
+    }
+    let wanted = raise_to(case, *len);
+    let mut done: Vec<Device> = Vec::new();
+    for device in raised {
+        let Some(link) = case.link(device) else { continue };
+        if done.contains(&device) || link.mtu >= wanted {
+            continue;
+        }
+        done.push(device);
+        commands.push(case.ip(device.netns, &format!("link set {} mtu {wanted}", link.name)));
+        undo.push(case.ip(device.netns, &format!("link set {} mtu {}", link.name, link.mtu)));
+    }
+    let asker = case.recording.question.netns;
+    commands.push(case.ip(asker, if case.recording.question.dst.is_ipv6() { "-6 route flush cache" } else { "route flush cache" }));
+    finding.fixes.push(fix(&format!("raise the MTU to {wanted}"), Risk::ChangesPolicy, commands, undo, NETWORK_CONFIG));
+    let header = if case.recording.question.dst.is_ipv6() { 48 } else { 28 };
+    finding.fixes.push(fix(
+        &format!("send smaller packets: ping -s {} fits", mtu.saturating_sub(header)),
+        Risk::NeedsChoice,
+        Vec::new(),
+        Vec::new(),
+        "lower the MTU of the sender's device or route, or clamp TCP's MSS on the router",
+    ));
+    Some(finding)
+}
+
+/// The common MTU that takes the packet: 1500, or what it needs.
+fn raise_to(case: &Case<'_>, len: u32) -> u32 {
+    let _ = case.snapshot().devices().any(|(_, link)| matches!(link.kind, LinkKind::Loopback));
+    if len <= 1500 { 1500 } else { len.div_ceil(100) * 100 }
+}

@@ -1,0 +1,64 @@
+//! `no-carrier`: a device other than a veth end has no carrier: a bridge without an active port, a child of a lower device that is down.
+
+use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault};
+use crate::model::id::Device;
+use crate::model::snapshot::LinkKind;
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let Decision::NoCarrier { culprit } = fault.loss.decision.as_ref()? else { return None };
+    let device = fault.loss.place.device()?;
+    if culprit.is_some() && case.snapshot().peer(device) == *culprit {
+        return None;
+    }
+    let name = case.place_name(device);
+    let packet = case.packet_name(fault.role);
+    let is_bridge = matches!(case.link(device)?.kind, LinkKind::Bridge(_));
+    let mut finding;
+    if is_bridge {
+        finding = case.finding(fault, "no-carrier", format!("bridge {name} has no port with carrier, so it has none itself and drops {packet}"));
+        let ports: Vec<Device> =
+            case.netns(device.netns).ports(device.ifindex).map(|link| Device::new(device.netns, link.index)).collect();
+        if ports.is_empty() {
+            finding.evidence.push(case.state(device.netns, &format!("ports of {}", case.name(device)), "none"));
+        }
+        for port in &ports {
+            finding.evidence.push(case.state(device.netns, &format!("port {}", case.name(*port)), "no carrier"));
+            finding.fixes.push(super::link_down::up(case, *port));
+        }
+        // A veth end beside it that has no master is what most likely should have been its port.
+        for other in &case.predicted.faults {
+            let Some(Decision::NotAttached { bridge: Some(bridge) }) = &other.loss.decision else { continue };
+            if let Some(port) = other.loss.place.device().filter(|_| *bridge == device) {
+                finding.fixes.insert(0, super::not_attached::attach(case, port, *bridge));
+            }
+        }
+    } else {
+        let summary = match culprit {
+            Some(culprit) => format!("{name} has no carrier because {} below it has none or is down, and drops {packet}", case.place_name(*culprit)),
+            None => format!("{name} has no carrier and drops {packet}"),
+        };
+        finding = case.finding(fault, "no-carrier", summary);
+        finding.evidence.push(case.state(device.netns, &format!("link {}", case.name(device)), "NO-CARRIER"));
+        if let Some(culprit) = culprit {
+            let root = root(case, *culprit);
+            finding.evidence.push(case.state(root.netns, &format!("link {}", case.name(root)), "down or without carrier"));
+            finding.fixes.push(super::link_down::up(case, root));
+        }
+    }
+    if finding.fixes.is_empty() {
+        finding.fixes.push(fix("give the device a lower device or port that is up", Risk::NeedsChoice, Vec::new(), Vec::new(), NETWORK_CONFIG));
+    }
+    Some(finding)
+}
+
+/// The device whose own state is the reason: the other end of a pair if that is down.
+fn root(case: &Case<'_>, device: Device) -> Device {
+    let down = |device: Device| case.link(device).is_some_and(|link| !link.is_up());
+    match case.snapshot().peer(device) {
+        Some(peer) if down(peer) && !down(device) => peer,
+        _ => device,
+    }
+}

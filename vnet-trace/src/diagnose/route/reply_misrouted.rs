@@ -1,0 +1,60 @@
+//! `reply-misrouted`: the reply leaves by another way than the request came and is lost there.
+
+use crate::diagnose::case::{Case, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault, Leg};
+use crate::model::id::Device;
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    if fault.leg != Leg::Return || fault.underlay {
+        return None;
+    }
+    let misrouted = match fault.loss.decision.as_ref()? {
+        Decision::NoRoute { .. } | Decision::NotForwarding { .. } => fault.loss.place.netns != case.predicted.owner?.netns,
+        Decision::NoOwner { gateway: true, .. } => fault.loss.place.netns == case.predicted.owner?.netns,
+        _ => false,
+    };
+    let owner = case.predicted.owner?;
+    let dst = case.reply_dst()?;
+    if !misrouted || !leaves_elsewhere(case, owner) {
+        return None;
+    }
+    let by = case.return_path().into_iter().find(|device| device.netns == owner.netns).map_or_else(|| "another device".to_owned(), |device| case.name(device));
+    let summary = format!("the request came in by {}, the reply to {dst} leaves {} by {by} and is lost at {}", case.name(owner), case.netns_name(owner.netns), case.at(&fault.loss.place));
+    let mut finding = case.finding(fault, "reply-misrouted", summary);
+    finding.evidence.push(case.state(owner.netns, &format!("route to {dst}"), &format!("by {by}, not by {}", case.name(owner))));
+    if let Some(gateway) = came_from(case, owner) {
+        let net = case.owner(dst).and_then(|asker| case.netns(asker.netns).owns(dst)).and_then(crate::model::snapshot::Address::net);
+        let length = if dst.is_ipv4() { 32 } else { 128 };
+        let net = net.map_or_else(|| format!("{dst}/{length}"), |net| net.to_string());
+        let family = if dst.is_ipv6() { "-6 " } else { "" };
+        finding.fixes.push(fix(
+            &format!("send what is for {net} back by {gateway}, where the request came from"),
+            Risk::Safe,
+            vec![case.ip(owner.netns, &format!("{family}route add {net} via {gateway}"))],
+            vec![case.ip(owner.netns, &format!("{family}route del {net} via {gateway}"))],
+            crate::diagnose::case::NETWORK_CONFIG,
+        ));
+    }
+    Some(finding)
+}
+
+/// Whether the reply leaves the owner by another device than the request came in by.
+fn leaves_elsewhere(case: &Case<'_>, owner: Device) -> bool {
+    let out = case.return_path().into_iter().find(|device| device.netns == owner.netns);
+    out.is_some_and(|out| out != owner)
+}
+
+/// The address of the last router on the request's way, on the link by which it came.
+pub fn came_from(case: &Case<'_>, owner: Device) -> Option<std::net::IpAddr> {
+    let path = case.forward_path();
+    let at = path.iter().rposition(|device| device.netns == owner.netns && *device == owner)?;
+    let nets: Vec<_> = case.netns(owner.netns).addresses_of(owner.ifindex).filter_map(crate::model::snapshot::Address::net).collect();
+    path[..at].iter().rev().find_map(|device| {
+        case.netns(device.netns)
+            .addresses_of(device.ifindex)
+            .find(|entry| nets.iter().any(|net| net.contains(&entry.address)) && entry.scope < 253)
+            .map(|entry| entry.address)
+    })
+}

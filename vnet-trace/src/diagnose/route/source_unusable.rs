@@ -1,0 +1,36 @@
+//! `source-unusable`: the source asked for is not one of the sender's, or is unusable.
+
+use crate::diagnose::case::{Case, fix};
+use crate::model::diagnosis::{Finding, Risk};
+use crate::model::exchange::{Decision, Fault, SourceProblem};
+
+/// Whether this fault is it.
+pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    let Decision::SourceUnusable { src, why } = fault.loss.decision.as_ref()? else { return None };
+    let netns = fault.loss.place.netns;
+    let reason = match why {
+        SourceProblem::NotOwn => "no device there has it",
+        SourceProblem::Loopback => "a loopback address may not leave the host",
+        SourceProblem::Tentative => "duplicate address detection has not passed it",
+        SourceProblem::WrongScope => "its scope does not reach that far",
+    };
+    let summary = format!("{} can't send from {src}: {reason}", case.netns_name(netns));
+    let mut finding = case.finding(fault, "source-unusable", summary);
+    finding.evidence.push(case.state(netns, &format!("source {src}"), reason));
+    let dst = case.recording.question.dst;
+    let route = crate::predict::fib::lookup(case.netns(netns), &crate::predict::fib::Flow::to(dst)).ok();
+    let out = route.and_then(|found| found.nexthop.oif).and_then(|oif| case.netns(netns).link(oif));
+    if let (SourceProblem::NotOwn, Some(link)) = (why, out) {
+        let address: Option<std::net::IpAddr> = src.parse().ok();
+        let length = address.map_or(32, |address| case.prefix_len(netns, link.index, address));
+        finding.fixes.push(fix(
+            &format!("give {} the address {src}", link.name),
+            Risk::Safe,
+            vec![case.ip(netns, &format!("addr add {src}/{length} dev {}", link.name))],
+            vec![case.ip(netns, &format!("addr del {src}/{length} dev {}", link.name))],
+            crate::diagnose::case::NETWORK_CONFIG,
+        ));
+    }
+    finding.fixes.push(fix("ask without -I, or with an address that the host has and the other side can answer", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    Some(finding)
+}
