@@ -1,3 +1,101 @@
-//! Names the cause of a loss. The vocabulary is [`registry`].
+//! Names the cause of a loss. The vocabulary is [`registry`]; [`rules`] says which rule belongs to which code.
+//!
+//! Takes a [`Case`]: what was recorded, what was seen of the packets, and what the configuration says should have happened.
+//! Gives a [`Diagnosis`]. The faults of the prediction are held against what was seen ([`confirm`]): a fault that was
+//! contradicted is not named, one that the kernel reported is *witnessed*, one that fits the last sighting is *deduced*.
 
+pub mod arp;
+pub mod bridge;
+pub mod case;
+pub mod filter;
+pub mod link;
+pub mod notes;
 pub mod registry;
+pub mod route;
+pub mod rules;
+
+use crate::model::diagnosis::{Diagnosis, Finding, Fix, Note, Verdict};
+use crate::model::exchange::Fault;
+
+use case::Case;
+
+/// Judges a case.
+pub fn diagnose(case: &Case<'_>) -> Diagnosis {
+    let delivered = case.recording.is_delivered();
+    let mut diagnosis = Diagnosis {
+        verdict: if delivered { Verdict::Delivered } else { Verdict::Undecided },
+        primary: None,
+        also: Vec::new(),
+        notes: notes(case),
+        gaps: gaps(case),
+        leads: Vec::new(),
+    };
+    if delivered {
+        return diagnosis;
+    }
+    let mut later: Vec<Finding> = Vec::new();
+    for (index, fault) in case.predicted.faults.iter().enumerate() {
+        let mut named = name(case, fault);
+        if named.is_empty() {
+            continue;
+        }
+        let first = named.remove(0);
+        if index == 0 {
+            diagnosis.primary = Some(first);
+            diagnosis.also.extend(named);
+        } else {
+            later.push(first);
+        }
+    }
+    if let Some(primary) = &mut diagnosis.primary {
+        complete(primary, &later);
+        later.retain(|finding| finding.code != primary.code);
+        for finding in later {
+            if !diagnosis.also.iter().any(|also| also.code == finding.code && also.place == finding.place) {
+                diagnosis.also.push(finding);
+            }
+        }
+        diagnosis.verdict = Verdict::Lost;
+    }
+    diagnosis
+}
+
+/// Every rule's word on a fault, the one that wins first.
+fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
+    rules::RULES.iter().filter_map(|(_, check)| check(case, fault)).collect()
+}
+
+/// The same fault at another place is mended by the same fix: its commands are added to the first one's.
+fn complete(primary: &mut Finding, later: &[Finding]) {
+    let Some(first) = primary.fixes.first_mut() else { return };
+    for other in later.iter().filter(|finding| finding.code == primary.code) {
+        let Some(more) = other.fixes.iter().find(|fix| fix.risk == first.risk).or(other.fixes.first()) else { continue };
+        add(&mut first.commands, &more.commands);
+        add(&mut first.undo, &more.undo);
+    }
+}
+
+fn add(to: &mut Vec<String>, more: &[String]) {
+    for command in more {
+        if !to.contains(command) {
+            to.push(command.clone());
+        }
+    }
+}
+
+fn notes(case: &Case<'_>) -> Vec<Note> {
+    notes::NOTES.iter().filter_map(|(_, check)| check(case)).collect()
+}
+
+fn gaps(case: &Case<'_>) -> Vec<crate::model::sight::Gap> {
+    let mut gaps = case.recording.before.gaps.clone();
+    gaps.extend(case.recording.sight.gaps.iter().cloned());
+    gaps.sort();
+    gaps.dedup();
+    gaps
+}
+
+/// A fix's first line, for lists.
+pub fn headline(fix: &Fix) -> &str {
+    &fix.title
+}

@@ -40,8 +40,17 @@ use frame::{Carries, Packet, Trail};
 use host::Delivery;
 use walk::Walk;
 
+/// A predicted exchange, with what is needed to mend it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prediction {
+    /// The packets' way.
+    pub exchange: Exchange,
+    /// Packets that filters refuse, as they come to the hook.
+    pub refused: Vec<filter::Refused>,
+}
+
 /// Predicts the exchange that a question begins.
-pub fn predict(question: &Question, snapshot: &Snapshot) -> Exchange {
+pub fn predict(question: &Question, snapshot: &Snapshot) -> Prediction {
     let mut walk = Walk::new(question, snapshot);
     let mut faults = Vec::new();
     let mut owner = None;
@@ -61,7 +70,10 @@ pub fn predict(question: &Question, snapshot: &Snapshot) -> Exchange {
         let delivery = check_arrival(&walk, &mut trail, delivery);
         finish(&mut walk, &mut faults, Role::Reply, &trail, headers, &delivery);
     }
-    Exchange { journeys: walk.journeys, faults, owner, near_misses: walk.near_misses }
+    Prediction {
+        exchange: Exchange { journeys: walk.journeys, faults, owner, near_misses: walk.near_misses },
+        refused: walk.refused,
+    }
 }
 
 impl Packet {

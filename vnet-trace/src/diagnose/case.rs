@@ -10,6 +10,7 @@ use crate::model::exchange::{Exchange, Fault, Leg, Place, Role};
 use crate::model::id::{Device, IfIndex, NetnsId};
 use crate::model::recording::Recording;
 use crate::model::snapshot::{Link, Netns, Snapshot};
+use crate::predict::filter::Refused;
 
 /// Everything a rule may look at.
 pub struct Case<'a> {
@@ -19,6 +20,8 @@ pub struct Case<'a> {
     pub observed: &'a Exchange,
     /// What the configuration says.
     pub predicted: &'a Exchange,
+    /// Packets that filters refuse, as the prediction has them at the hook.
+    pub refusals: &'a [Refused],
 }
 
 /// A rule: whether a fault is its cause, and then what it says about it.

@@ -1,6 +1,6 @@
 //! Netfilter hooks on the way: asks the evaluator, carries out what it says, and keeps connections.
 
-use crate::model::exchange::{Action, Decision, Leg, NearMiss, Opaque, Place};
+use crate::model::exchange::{Action, Decision, NearMiss, Opaque, Place};
 use crate::model::id::{Device, MacAddr, NetnsId};
 use crate::model::netfilter::{Hook, RuleRef};
 use crate::model::snapshot::LinkKind;
@@ -30,8 +30,28 @@ pub struct Begun {
 }
 
 /// Answers the evaluator's questions about the host from a snapshot.
-struct Host<'a> {
+pub struct Host<'a> {
     netns: &'a crate::model::snapshot::Netns,
+}
+
+impl<'a> Host<'a> {
+    /// The host that a namespace is.
+    pub fn new(netns: &'a crate::model::snapshot::Netns) -> Self {
+        Self { netns }
+    }
+}
+
+/// A packet that a rule refused, as it came to the hook: what a fix has to let through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// Where.
+    pub netns: NetnsId,
+    /// By which rule or policy.
+    pub rule: RuleRef,
+    /// At which hook, with which devices.
+    pub context: HookContext,
+    /// The packet.
+    pub packet: rules::Packet,
 }
 
 impl Oracle for Host<'_> {
@@ -191,6 +211,7 @@ impl Walk<'_> {
             return Verdict::Pass;
         }
         let mut judged = rule_packet(packet, begun.conntrack.clone(), ether);
+        let asked = judged.clone();
         let evaluation = evaluate(&space.netfilter, context, &mut judged, &Host { netns: space });
         begun.conntrack = judged.conntrack.clone();
         let hook = context.hook;
@@ -227,7 +248,7 @@ impl Walk<'_> {
                         certain: or_earlier.is_empty(),
                     },
                 );
-                decided.push(loss.at.clone());
+                self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked });
                 return Verdict::Pass;
             }
             Outcome::Taken { by, how } => {
@@ -362,6 +383,7 @@ impl Walk<'_> {
             Payload::Resolution(_) => {
                 let Some(mut judged) = resolution_packet(frame, ether) else { return Verdict::Pass };
                 let space = self.netns(netns);
+                let asked = judged.clone();
                 let evaluation = evaluate(&space.netfilter, context, &mut judged, &Host { netns: space });
                 let place = Place {
                     netns,
@@ -371,6 +393,7 @@ impl Walk<'_> {
                 match evaluation.outcome {
                     Outcome::Accept => Verdict::Pass,
                     Outcome::Drop { loss, or_earlier } => {
+                        self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked });
                         trail.block(
                             place,
                             Decision::Netfilter {
@@ -412,8 +435,11 @@ impl Walk<'_> {
             Hook::Output => HookContext::arp(hook, None, Some(own)),
             _ => HookContext::arp(hook, Some(own), None),
         };
+        let asked = judged.clone();
         let evaluation = evaluate(&space.netfilter, &context, &mut judged, &Host { netns: space });
-        evaluation.loss().map(|loss| loss.at.clone())
+        let rule = evaluation.loss().map(|loss| loss.at.clone())?;
+        self.refused.push(Refused { netns: device.netns, rule: rule.clone(), context, packet: asked });
+        Some(rule)
     }
 
     /// IPv6 rules see neighbour discovery like any other packet: on its way in.
@@ -432,16 +458,6 @@ impl Walk<'_> {
             let mut copy = frame.clone();
             self.frame_hook(trail, device.netns, &context, Some(device), &mut copy, false);
         }
-    }
-
-    /// Which leg a rule that did not match was tried on.
-    pub fn leg(&self) -> Leg {
-        self.leg
-    }
-
-    /// The link-layer broadcast, for callers that make frames.
-    pub fn broadcast() -> MacAddr {
-        MacAddr::BROADCAST
     }
 }
 

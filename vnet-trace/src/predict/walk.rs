@@ -59,6 +59,8 @@ pub struct Walk<'a> {
     pub journeys: Vec<Journey>,
     /// Rewriting rules that did not match.
     pub near_misses: Vec<NearMiss>,
+    /// Packets that rules refused.
+    pub refused: Vec<super::filter::Refused>,
     /// Which leg is walked.
     pub leg: Leg,
     /// Copies left.
@@ -78,6 +80,7 @@ impl<'a> Walk<'a> {
             tracked: Vec::new(),
             journeys: Vec::new(),
             near_misses: Vec::new(),
+            refused: Vec::new(),
             leg: Leg::Forward,
             budget: MOST_BRANCHES,
             passed: Vec::new(),

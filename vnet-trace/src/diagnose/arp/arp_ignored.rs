@@ -1,6 +1,6 @@
 //! `arp-ignored`: the owner saw the request, but a setting or rule keeps it from answering.
 
-use crate::diagnose::case::{Case, fix};
+use crate::diagnose::case::Case;
 use crate::model::diagnosis::{Finding, Risk};
 use crate::model::exchange::{ArpRefusal, Decision, Fault};
 

@@ -1,7 +1,7 @@
 //! `vxlan-vni-mismatch`: the outer packet arrives, but no tunnel there has this VNI.
 
-use crate::diagnose::case::{Case, fix};
-use crate::model::diagnosis::{Finding, Risk};
+use crate::diagnose::case::Case;
+use crate::model::diagnosis::Finding;
 use crate::model::exchange::{Decision, Fault};
 use crate::model::snapshot::LinkKind;
 

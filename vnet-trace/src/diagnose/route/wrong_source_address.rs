@@ -2,7 +2,7 @@
 
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
-use crate::model::exchange::{Decision, Fault, Leg};
+use crate::model::exchange::{Fault, Leg};
 use crate::predict::fib;
 
 /// Whether this fault is it.

@@ -1,0 +1,28 @@
+//! `arp-cached`: no ARP request was seen because the neighbour entry was already resolved.
+
+use crate::diagnose::case::Case;
+use crate::model::diagnosis::Note;
+use crate::model::exchange::{Action, Leg, Place, Role};
+
+/// The note, if it applies: the asker's own first hop was known before the question.
+pub fn check(case: &Case<'_>) -> Option<Note> {
+    let asker = case.recording.question.netns;
+    let request = case.predicted.with_role(Role::Request, Leg::Forward).next()?;
+    let (step, address) = request.steps.iter().find_map(|step| match step.action {
+        Action::NeighbourKnown { address, .. } if step.netns == asker => Some((step, address)),
+        _ => None,
+    })?;
+    let ifindex = step.device?;
+    let entry = case
+        .netns(asker)
+        .neighbours
+        .iter()
+        .find(|entry| entry.ifindex == ifindex && entry.address == address && entry.is_valid() && !entry.is_noarp())?;
+    let lladdr = entry.lladdr?;
+    let how = if entry.is_permanent() { "set by hand" } else { "from earlier traffic" };
+    Some(Note {
+        code: "arp-cached".to_owned(),
+        place: Some(Place { netns: asker, device: Some(ifindex), function: None }),
+        summary: format!("nobody had to be asked for {address}: the neighbour entry {lladdr} was there already ({how})"),
+    })
+}
