@@ -96,8 +96,8 @@ pub const FLAG_CLONED: u8 = 2;
 pub const FLAG_FIRST: u8 = 4;
 /// The skb was recognised by its data buffer: it is a clone of a packet that is tracked.
 pub const FLAG_BY_HEAD: u8 = 8;
-/// [`Record::netns`] is not that of `skb->dev`, which was NULL, but of its route or its socket.
-pub const FLAG_NETNS_INDIRECT: u8 = 16;
+/// `skb->dev` was NULL: the device is that of the packet's route, or there is none and the namespace is that of its socket.
+pub const FLAG_DEV_OF_ROUTE: u8 = 16;
 /// The record belongs to the packet that this CPU was processing; the probe itself has no packet.
 pub const FLAG_CONTEXT: u8 = 32;
 
@@ -317,6 +317,23 @@ pub struct Config {
     pub reserved: [u8; 4],
 }
 
+impl Config {
+    /// The structure as the bytes that it consists of, in order.
+    pub fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        for (index, port) in self.tunnel_ports.iter().enumerate() {
+            bytes[index * 2..index * 2 + 2].copy_from_slice(&port.to_ne_bytes());
+        }
+        bytes[8..12].copy_from_slice(&[
+            self.mode,
+            self.only_netns,
+            self.kfree_reason,
+            self.consume_location,
+        ]);
+        bytes
+    }
+}
+
 /// How the filter recognises a packet that it has not seen before.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,7 +382,21 @@ macro_rules! offsets {
                 skb_cloned: BitField::ABSENT,
                 skb_vlan_present: BitField::ABSENT,
             };
+
+            /// The structure as the words that it consists of, in order.
+            pub fn words(&self) -> [u32; OFFSET_WORDS] {
+                let mut words = [0; OFFSET_WORDS];
+                let plain = [$(self.$field,)*];
+                let bits = [self.skb_pkt_type, self.skb_cloned, self.skb_vlan_present]
+                    .map(|field| [field.byte, field.shift, field.mask]);
+                words[..plain.len()].copy_from_slice(&plain);
+                words[plain.len()..].copy_from_slice(bits.as_flattened());
+                words
+            }
         }
+
+        /// How many words [`Offsets`] has.
+        pub const OFFSET_WORDS: usize = size_of::<Offsets>() / 4;
     };
 }
 
@@ -472,6 +503,10 @@ offsets! {
     hook_state_net,
     /// `net_bridge_port.dev`.
     bridge_port_dev,
+    /// `task_struct.nsproxy`.
+    task_nsproxy,
+    /// `nsproxy.net_ns`.
+    nsproxy_net,
 }
 
 /// What is remembered of a packet that is followed; the value of the maps `TRACKED` and `HEADS`.

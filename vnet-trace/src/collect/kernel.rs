@@ -1,12 +1,22 @@
 //! What the kernel did to the packets, told by eBPF probes.
 //!
-//! Takes a configuration (which exchange is asked for, in which namespaces) and gives
-//! [`KernelRecord`]s, each one sighting of one packet, and a report of what could be attached and
-//! what could not. It does not decide what a record means.
+//! Takes a [`ProbeConfig`] (which exchange is asked for, in which namespaces) and gives
+//! [`KernelRecord`]s, each one sighting of one packet, and a [`ProbeReport`] for each probe: what could
+//! be attached, and what we are blind to otherwise. It does not decide what a record means.
 //!
-//! Read `attach` first: its table says which probe sits where, and what we are blind to without it.
-//! Then [`record`] for what comes out.
+//! Read [`attach`] first: its table says which probe sits where. Then [`record`] for what comes out.
 
+pub mod attach;
+pub mod btf;
+mod drain;
+pub mod load;
+mod offsets;
+mod reasons;
 pub mod record;
+mod symbols;
 
+pub use attach::{AttachPoint, Needs, TABLE, Target, Tier};
+pub use drain::Probes;
+pub use load::{AttachError, Failure, LogLevel, ProbeConfig, ProbeReport, WhyNot, attach};
+pub use reasons::Reasons;
 pub use record::{Detail, DeviceRef, DropReason, FibLookup, KernelRecord, NeighEvent, VlanTag};

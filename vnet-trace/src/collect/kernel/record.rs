@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vnet_trace_ebpf::{
-    FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_FIRST, FLAG_MAC, FLAG_NETNS_INDIRECT,
+    FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_FIRST, FLAG_MAC, FLAG_DEV_OF_ROUTE,
     PACKET_BYTES, Record,
 };
 
@@ -41,6 +41,8 @@ pub struct KernelRecord {
     pub context: bool,
     /// The device where it was seen.
     pub device: Option<DeviceRef>,
+    /// The packet had no device yet: `device` is the one that its route leads to.
+    pub device_of_route: bool,
     /// Inode of the network namespace; also known for some packets without a device.
     pub netns: Option<u32>,
     /// A second device: see [`ProbeId`].
@@ -233,10 +235,9 @@ impl KernelRecord {
             by_head: flag(FLAG_BY_HEAD),
             cloned: flag(FLAG_CLONED),
             context: flag(FLAG_CONTEXT),
-            device: (raw.ifindex != 0).then_some(DeviceRef {
-                netns: netns.filter(|_| !flag(FLAG_NETNS_INDIRECT)),
-                ifindex: raw.ifindex,
-            }),
+            device: (raw.ifindex != 0)
+                .then_some(DeviceRef { netns, ifindex: raw.ifindex }),
+            device_of_route: flag(FLAG_DEV_OF_ROUTE),
             netns,
             other: (raw.other_ifindex != 0).then_some(DeviceRef {
                 netns: (raw.other_netns != 0).then_some(raw.other_netns),

@@ -1,0 +1,86 @@
+//! Netfilter: what the rules of a hook made of a packet.
+//!
+//! `nf_hook_slow` has often freed the packet when it returns, so all that is wanted is kept at its
+//! entry; the record has the packet's names (skb, tracking id) but none of its bytes.
+
+use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
+use vnet_trace_ebpf::{ProbeId, Record};
+
+use crate::emit;
+use crate::probes::{Pocket, put, take};
+use crate::read::{Access, Copied, Direct, Kernel, dev_ifindex, dev_netns, net_inum, offset};
+use crate::track::{self, Begin};
+
+/// `nf_hook_slow(skb, state, entries, start)`.
+#[fentry]
+pub fn fentry_nf_hook_slow(ctx: FEntryContext) -> i32 {
+    enter::<Direct>(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[fexit]
+pub fn fexit_nf_hook_slow(ctx: FExitContext) -> i32 {
+    leave(ctx.arg(4));
+    0
+}
+
+#[kprobe]
+pub fn kprobe_nf_hook_slow(ctx: ProbeContext) -> u32 {
+    if let (Some(skb), Some(state)) = (ctx.arg(0), ctx.arg(1)) {
+        enter::<Copied>(skb, state);
+    }
+    0
+}
+
+#[kretprobe]
+pub fn kretprobe_nf_hook_slow(ctx: RetProbeContext) -> u32 {
+    leave(ctx.ret());
+    0
+}
+
+#[inline(always)]
+fn enter<A: Access>(skb: Kernel, state: Kernel) {
+    // A packet on its way out is first seen here.
+    let Some(sighting) = track::follow::<A>(skb, Begin::AtNetworkHeader) else {
+        return;
+    };
+    let input = A::pointer(state, offset!(hook_state_in));
+    let output = A::pointer(state, offset!(hook_state_out));
+    let netns = net_inum::<A>(A::pointer(state, offset!(hook_state_net)));
+    let hook: u8 = A::load(state, offset!(hook_state_hook));
+    let family: u8 = A::load(state, offset!(hook_state_pf));
+    let output_netns = dev_netns::<A>(output);
+    let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+    let values = [
+        pair(netns, dev_ifindex::<A>(input)),
+        pair(output_netns, dev_ifindex::<A>(output)),
+        pair(u32::from(hook), u32::from(family)),
+        u64::from(sighting.role),
+    ];
+    let pocket =
+        Pocket { skb: skb as u64, head: sighting.head, origin: sighting.origin, values };
+    put(ProbeId::NfHookSlow, &pocket);
+}
+
+#[inline(always)]
+fn leave(value: u64) {
+    let Some(pocket) = take(ProbeId::NfHookSlow) else {
+        return;
+    };
+    let [input, output, hook, role] = pocket.values;
+    let args = [value & 0xffff_ffff, hook >> 32, hook & 0xff, 0, 0, 0];
+    emit::bare(ProbeId::NfHookSlow, args, None, |record: *mut Record| {
+        // SAFETY: `record` is a reserved record.
+        unsafe {
+            (*record).skb = pocket.skb;
+            (*record).head = pocket.head;
+            (*record).origin = pocket.origin;
+            (*record).netns = (input >> 32) as u32;
+            (*record).ifindex = input as u32;
+            (*record).other_netns = (output >> 32) as u32;
+            (*record).other_ifindex = output as u32;
+            (*record).role = role as u8;
+        }
+    });
+}
