@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod demo;
 mod docker;
+mod ebpf;
 mod labs;
 mod setup;
 mod shell;
@@ -29,6 +30,8 @@ enum Xtask {
     Demo,
     /// Run every test and every lab
     Test(test::Args),
+    /// Build the probes, or with --check prove that the checked-in object is what the source gives
+    Ebpf(ebpf::Args),
     /// What CI runs: format, lints, the compiled probes, then `test`
     Ci(ci::Args),
     /// Run all labs and compare the confusion matrix with the one that is checked in
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Xtask::Setup(args) => setup::run(&args),
         Xtask::Demo => demo::run(),
         Xtask::Test(args) => test::run(&args),
+        Xtask::Ebpf(args) => ebpf::run(&args),
         Xtask::Ci(args) => ci::run(&args),
         Xtask::Labs(args) => labs::run(&args),
         Xtask::Vm(args) => vm::run(&args),

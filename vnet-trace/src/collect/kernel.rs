@@ -8,6 +8,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod decode;
 mod drain;
 pub mod load;
 mod offsets;

@@ -39,6 +39,23 @@ pub enum Tier {
     Capture,
 }
 
+impl Tier {
+    /// The name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+            Self::Capture => "capture",
+        }
+    }
+
+    /// The tier of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Fentry, Self::Kprobe, Self::Tracepoint, Self::Capture].into_iter().find(|tier| tier.name() == name)
+    }
+}
+
 /// One probe of the table of attach points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSight {

@@ -13,37 +13,7 @@
 
 use vnet_trace_ebpf::ProbeId;
 
-/// By what means a probe is attached, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// Not at all: packets are captured at the devices, and the configuration is read.
-    Capture,
-    /// A BTF or raw tracepoint.
-    Tracepoint,
-    /// A kprobe or kretprobe.
-    Kprobe,
-    /// fentry or fexit.
-    Fentry,
-}
-
-impl Tier {
-    /// The name on the command line and in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Capture => "capture",
-            Self::Tracepoint => "tracepoint",
-            Self::Kprobe => "kprobe",
-            Self::Fentry => "fentry",
-        }
-    }
-
-    /// Reads the name on the command line.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Capture, Self::Tracepoint, Self::Kprobe, Self::Fentry]
-            .into_iter()
-            .find(|tier| tier.name() == name)
-    }
-}
+pub use crate::model::sight::Tier;
 
 /// One way to attach a probe: a program of the object, and where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +156,16 @@ const fn fentry(program: &'static str, function: &'static str, arguments: usize)
 
 const fn kprobe(program: &'static str, function: &'static str) -> Target {
     Target::Kprobe { program, function }
+}
+
+/// The row of a probe's records.
+pub fn row(probe: ProbeId) -> Option<&'static AttachPoint> {
+    TABLE.iter().find(|row| row.probe == probe)
+}
+
+/// The function or tracepoint that stands for a probe, whichever way it is attached.
+pub fn place(probe: ProbeId) -> &'static str {
+    row(probe).and_then(|row| row.targets.first()).map_or("", Target::place)
 }
 
 /// Every attach point.
@@ -567,8 +547,8 @@ mod tests {
     fn function_targets_are_ordered_best_first() {
         for row in TABLE {
             let tiers: Vec<Tier> =
-                row.targets.iter().map(Target::tier).filter(|tier| *tier > Tier::Tracepoint).collect();
-            assert!(tiers.is_sorted_by(|a, b| a >= b), "{:?}", row.probe);
+                row.targets.iter().map(Target::tier).filter(|tier| *tier < Tier::Tracepoint).collect();
+            assert!(tiers.is_sorted(), "{:?}", row.probe);
         }
     }
 }

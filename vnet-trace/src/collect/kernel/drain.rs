@@ -74,7 +74,7 @@ impl Probes {
 
     /// The best tier that any probe got.
     pub fn tier(&self) -> Tier {
-        self.reports.iter().map(|report| report.tier).max().unwrap_or(Tier::Capture)
+        self.reports.iter().map(|report| report.tier).min().unwrap_or(Tier::Capture)
     }
 
     /// Becomes readable when there are records; None without probes.
