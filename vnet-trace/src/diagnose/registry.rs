@@ -355,6 +355,18 @@ mod tests {
     }
 
     #[test]
+    fn pages_fit_eighty_columns_except_for_what_is_typed() {
+        for entry in all() {
+            let mut in_block = false;
+            for line in entry.page.lines() {
+                in_block ^= line.starts_with("```");
+                assert!(in_block || line.chars().count() <= 80, "{}: {line}", entry.code);
+            }
+            assert!(!in_block, "{}: a code block is not closed", entry.code);
+        }
+    }
+
+    #[test]
     fn a_mistyped_code_finds_its_neighbours() {
         assert_eq!(similar("rp-filer").first(), Some(&"rp-filter"));
         assert_eq!(similar("martian-local").first(), Some(&"martian-local-source"));
