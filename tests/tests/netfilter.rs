@@ -6,6 +6,8 @@
 //!
 //! Needs root. Without it every case says so and is not run.
 
+#[path = "netfilter/bridged.rs"]
+mod bridged;
 #[path = "netfilter/cases.rs"]
 mod cases;
 #[path = "netfilter/fixes.rs"]
@@ -23,24 +25,38 @@ use vnet_trace::collect::netfilter::{DEADLINE, read_ruleset};
 use vnet_trace::predict::netfilter::counters_increased;
 
 use cases::{CASES, Case};
-use network::{PROBES, in_network, probe, sh};
+use network::{PROBES, in_network, in_private_network, probe, sh};
 use predicted::{Expected, predict};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(4));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    let mut trials: Vec<Trial> = CASES
-        .iter()
-        .map(|case| {
-            let trial = Trial::test(format!("rules: {}", case.name), move || in_network(|| compare(case)));
-            if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
-        })
-        .collect();
-    trials.extend(fixes::FIXES.iter().map(|fix| {
-        let trial = Trial::test(format!("fix: {}", fix.name), move || in_network(|| fixes::heals(fix)));
+    let trial = |name: String, run: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+        let trial = Trial::test(name, run);
         if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
-    }));
+    };
+    let on_bridge = |case: &'static bridged::BridgeCase, test: fn(&bridged::BridgeCase) -> Result<(), Failed>| {
+        move || {
+            in_private_network(|| {
+                sh(bridged::SETUP)?;
+                test(case)
+            })
+        }
+    };
+    let mut trials = Vec::new();
+    for case in CASES {
+        trials.push(trial(format!("rules: {}", case.name), Box::new(|| in_network(|| compare(case)))));
+    }
+    for fix in fixes::FIXES {
+        trials.push(trial(format!("fix: {}", fix.name), Box::new(|| in_network(|| fixes::heals(fix)))));
+    }
+    for case in bridged::CASES {
+        trials.push(trial(format!("bridge: {}", case.name), Box::new(on_bridge(case, bridged::compare))));
+    }
+    for case in bridged::FIXES {
+        trials.push(trial(format!("bridge fix: {}", case.name), Box::new(on_bridge(case, bridged::heals))));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -62,7 +78,10 @@ fn compare(case: &Case) -> Result<(), Failed> {
             }
         };
         if !agrees {
-            wrong.push(format!("{what:?}: predicted {expected:?}, but it {}", if passed { "passed" } else { "was lost" }));
+            wrong.push(format!(
+                "{what:?}: predicted {expected:?}, but it {}",
+                if passed { "passed" } else { "was lost" }
+            ));
         }
     }
     let after = read_ruleset(DEADLINE);

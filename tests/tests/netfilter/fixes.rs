@@ -31,8 +31,16 @@ const fn broken(name: &'static str, probe: Probe, script: &'static str) -> Broke
 /// All of them.
 pub const FIXES: &[Broken] = &[
     broken("iptables policy", FORWARD, "iptables -P FORWARD DROP"),
-    broken("iptables rule", FORWARD, "iptables -A FORWARD -p tcp -j ACCEPT; iptables -A FORWARD -i ra -j DROP; iptables -A FORWARD -j DROP"),
-    broken("iptables rule in a chain", FORWARD, "iptables -N X; iptables -A FORWARD -j X; iptables -A X -p udp -j RETURN; iptables -A X -j REJECT"),
+    broken(
+        "iptables rule",
+        FORWARD,
+        "iptables -A FORWARD -p tcp -j ACCEPT; iptables -A FORWARD -i ra -j DROP; iptables -A FORWARD -j DROP",
+    ),
+    broken(
+        "iptables rule in a chain",
+        FORWARD,
+        "iptables -N X; iptables -A FORWARD -j X; iptables -A X -p udp -j RETURN; iptables -A X -j REJECT",
+    ),
     broken("iptables input", INPUT, "iptables -P INPUT DROP; iptables -P OUTPUT DROP"),
     broken("iptables output", OUTPUT, "iptables -P OUTPUT DROP; iptables -P INPUT DROP"),
     broken("iptables lost replies", INPUT, "iptables -A OUTPUT -p icmp -j DROP"),
@@ -40,19 +48,59 @@ pub const FIXES: &[Broken] = &[
     broken("iptables tcp", TCP, "iptables -P FORWARD DROP"),
     broken("iptables udp", UDP, "iptables -A FORWARD -p udp -j REJECT"),
     broken("iptables two tables", FORWARD, "iptables -t mangle -A FORWARD -p icmp -j DROP; iptables -P FORWARD DROP"),
-    broken("iptables invalid", FORWARD, "iptables -t raw -A PREROUTING -i ra -p icmp -j CT --notrack; iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP"),
-    broken("docker-user", FORWARD, "iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER; iptables -A FORWARD -p udp -j ACCEPT"),
+    broken(
+        "iptables invalid",
+        FORWARD,
+        "iptables -t raw -A PREROUTING -i ra -p icmp -j CT --notrack; iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    ),
+    broken(
+        "docker-user",
+        FORWARD,
+        "iptables -N DOCKER-USER; iptables -P FORWARD DROP; iptables -A FORWARD -j DOCKER-USER; iptables -A FORWARD -p udp -j ACCEPT",
+    ),
     broken("ip6tables", FORWARD6, "ip6tables -P FORWARD DROP"),
     broken("legacy", FORWARD, "iptables-legacy -A FORWARD -p icmp -j DROP"),
     broken("legacy and nft back end", FORWARD, "iptables-legacy -A FORWARD -p icmp -j DROP; iptables -P FORWARD DROP"),
-    broken("nft rule", FORWARD, "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; }; add rule inet t c tcp dport 1 accept; add rule inet t c ip protocol icmp counter drop'"),
-    broken("nft policy", FORWARD, "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; policy drop; }; add rule inet t c ip protocol tcp accept'"),
-    broken("nft two chains", FORWARD, "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; policy drop; }; add chain inet t d { type filter hook forward priority 10; policy drop; }'"),
-    broken("nft ip6", FORWARD6, "nft 'add table ip6 t; add chain ip6 t c { type filter hook forward priority 0; policy drop; }'"),
-    broken("nft tcp", TCP, "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; policy drop; }'"),
-    broken("nft ingress", FORWARD, "nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"ra\" priority 0; }; add rule netdev t c ip protocol icmp counter drop'"),
-    broken("nft output", OUTPUT, "nft 'add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ip daddr 10.0.2.0/24 counter drop'"),
-    broken("nft vmap", FORWARD, "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; }; add rule inet t c iifname vmap { \"ra\" : drop, \"rb\" : accept }'"),
+    broken(
+        "nft rule",
+        FORWARD,
+        "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; }; add rule inet t c tcp dport 1 accept; add rule inet t c ip protocol icmp counter drop'",
+    ),
+    broken(
+        "nft policy",
+        FORWARD,
+        "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; policy drop; }; add rule inet t c ip protocol tcp accept'",
+    ),
+    broken(
+        "nft two chains",
+        FORWARD,
+        "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; policy drop; }; add chain inet t d { type filter hook forward priority 10; policy drop; }'",
+    ),
+    broken(
+        "nft ip6",
+        FORWARD6,
+        "nft 'add table ip6 t; add chain ip6 t c { type filter hook forward priority 0; policy drop; }'",
+    ),
+    broken(
+        "nft tcp",
+        TCP,
+        "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; policy drop; }'",
+    ),
+    broken(
+        "nft ingress",
+        FORWARD,
+        "nft 'add table netdev t; add chain netdev t c { type filter hook ingress device \"ra\" priority 0; }; add rule netdev t c ip protocol icmp counter drop'",
+    ),
+    broken(
+        "nft output",
+        OUTPUT,
+        "nft 'add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ip daddr 10.0.2.0/24 counter drop'",
+    ),
+    broken(
+        "nft vmap",
+        FORWARD,
+        "nft 'add table inet t; add chain inet t c { type filter hook forward priority 0; }; add rule inet t c iifname vmap { \"ra\" : drop, \"rb\" : accept }'",
+    ),
 ];
 
 /// Carries out the first fix for each loss, until the probe passes.

@@ -69,6 +69,17 @@ done
 
 /// Runs a test in the router's namespace of a network of its own, which ends with it.
 pub fn in_network(test: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Failed> {
+    in_private_network(|| {
+        sh(SETUP)?;
+        for name in ["a", "b"] {
+            serve(name)?;
+        }
+        test()
+    })
+}
+
+/// Runs a test in an empty network namespace, with a place of its own for named ones.
+pub fn in_private_network(test: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Failed> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
@@ -76,10 +87,6 @@ pub fn in_network(test: impl FnOnce() -> Result<(), Failed> + Send) -> Result<()
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
             std::fs::create_dir_all("/run/netns")?;
             mount(Some("tmpfs"), "/run/netns", Some("tmpfs"), MsFlags::empty(), none)?;
-            sh(SETUP)?;
-            for name in ["a", "b"] {
-                serve(name)?;
-            }
             test()
         });
         thread.join().map_err(|_| Failed::from("the test panicked"))?
@@ -101,10 +108,17 @@ pub fn probe(probe: &Probe, seconds: &str) -> bool {
     let command = match what {
         Carried::Ping => format!("ping -n -c 1 -W {seconds} {to}"),
         Carried::Tcp(port) => format!("timeout {seconds} bash -c 'exec 3<>/dev/tcp/{to}/{port}'"),
-        Carried::Udp(port) => format!("timeout {seconds} bash -c 'exec 3<>/dev/udp/{to}/{port}; echo x >&3; head -c 1 <&3'"),
+        Carried::Udp(port) => {
+            format!("timeout {seconds} bash -c 'exec 3<>/dev/udp/{to}/{port}; echo x >&3; head -c 1 <&3'")
+        }
     };
     let command = if *from == "r" { command } else { format!("ip netns exec {from} {command}") };
-    let status = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let status = Command::new("sh")
+        .args(["-c", &command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     status.is_ok_and(|status| status.success())
 }
 
