@@ -92,9 +92,9 @@ fn build() -> Result<PathBuf> {
 }
 
 fn rustflags(workspace: &Path) -> Vec<String> {
-    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
-    });
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let mut flags = vec![
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -115,7 +115,9 @@ fn rustflags(workspace: &Path) -> Vec<String> {
 fn system(program: &str) -> Result<PathBuf> {
     let path = Path::new("/usr/bin").join(program);
     if !path.is_file() {
-        bail!("building the probes needs the distribution's {program}: install the package rustc-web or rustc, and cargo");
+        bail!(
+            "building the probes needs the distribution's {program}: install the package rustc-web or rustc, and cargo"
+        );
     }
     Ok(path)
 }

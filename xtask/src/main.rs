@@ -11,6 +11,7 @@ mod demo;
 mod docker;
 mod ebpf;
 mod labs;
+mod new_cause;
 mod setup;
 mod shell;
 mod test;
@@ -36,6 +37,8 @@ enum Xtask {
     Ci(ci::Args),
     /// Run all labs and compare the confusion matrix with the one that is checked in
     Labs(labs::Args),
+    /// Make the files of a new cause or note
+    NewCause(new_cause::Args),
     /// Boot other kernels and run the labs there
     Vm(vm::Args),
     /// Measure start, verdicts and memory
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Xtask::Ebpf(args) => ebpf::run(&args),
         Xtask::Ci(args) => ci::run(&args),
         Xtask::Labs(args) => labs::run(&args),
+        Xtask::NewCause(args) => new_cause::run(&args),
         Xtask::Vm(args) => vm::run(&args),
         Xtask::Bench(args) => bench::run(&args),
     };
