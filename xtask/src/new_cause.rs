@@ -101,7 +101,7 @@ fn with_module(text: &str, stem: &str) -> String {
     let at = lines
         .iter()
         .position(|line| is_module(line) && *line > new.as_str())
-        .or_else(|| lines.iter().rposition(|line| is_module(line)).map(|last| last + 1))
+        .or_else(|| lines.iter().rposition(is_module).map(|last| last + 1))
         .unwrap_or(lines.len());
     lines.insert(at, &new);
     lines.join("\n") + "\n"

@@ -59,6 +59,9 @@ pub struct Args {
     /// Try each lab's own fix as well
     #[arg(long)]
     own_fix: bool,
+    /// Labs at a time in each machine: they mostly wait
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: u16,
     /// Use the quickly built program: slower there
     #[arg(long)]
     dev: bool,
@@ -80,7 +83,7 @@ impl Args {
     /// What CI has time for.
     pub fn oldest_and_newest() -> Self {
         let labs = SUBSET.iter().map(|lab| (*lab).to_owned()).collect();
-        Self { labs, dev: true, timeout: 1200, ..Self::default() }
+        Self { labs, dev: true, jobs: 2, timeout: 1200, ..Self::default() }
     }
 }
 
@@ -169,7 +172,8 @@ fn script(args: &Args) -> String {
     let mut script = String::from("failed=0\n");
     for tier in tiers {
         let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
-        let run = format!("{environment}vnet-trace lab run {own_fix} -o /out/{tier}.json {labs}");
+        let jobs = args.jobs;
+        let run = format!("{environment}vnet-trace lab run {own_fix} --jobs {jobs} -o /out/{tier}.json {labs}");
         // The labs' own failures are in the report; only a run that came to nothing is the script's.
         script += &run;
         script += "\ncase $? in 0|1|77) ;; *) failed=1;; esac\n";
