@@ -4,14 +4,29 @@
 //! What to ask comes as [`PingOptions`], which `cli::ping` fills from the command line; what comes out is an [`Answer`],
 //! which `present` prints.
 
-use crate::collect::netns;
-use crate::collect::ping::{Family, Manner};
-use crate::model::diagnosis::{Diagnosis, Verdict};
-use crate::model::exchange::Exchange;
-use crate::model::question::{Iface, PmtuDiscovery};
-use crate::model::recording::Recording;
-use crate::model::sight::Tier;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::collect::netns::{self, NetnsError, run_in};
+use crate::collect::pcap::{Capture, Filter, Target};
+use crate::collect::ping::{Asker, Family, Manner, OpenError, ResolveError, resolve};
+use crate::collect::snapshot::{self, SnapshotError, Taken};
+use crate::collect::{clock, route_get};
+use crate::diagnose::case::Case;
+use crate::diagnose::diagnose;
+use crate::model::diagnosis::Diagnosis;
+use crate::model::exchange::{Action, Exchange};
+use crate::model::id::{Device, NetnsId};
+use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
+use crate::model::recording::{Recording, Timing};
+use crate::model::sight::{Gap, Sight, Tier};
+use crate::model::snapshot::{LinkKind, Snapshot};
+use crate::packet::identity::Key;
+use crate::predict::predict;
 use crate::present::Report;
+
+mod decide;
 
 /// What to ask and how. The words and meanings are those of ping(8).
 #[derive(Debug, Clone, PartialEq)]
@@ -86,43 +101,242 @@ impl Answer {
 /// Why a question could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// A part of the program is missing.
-    #[error("{what} is not implemented yet")]
-    NotYet {
-        /// Which.
-        what: &'static str,
+    /// The asked namespace can't be had.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The destination is no address and no name.
+    #[error(transparent)]
+    Destination(#[from] ResolveError),
+    /// The machine can't be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// `-I` names a device that the asked namespace does not have.
+    #[error("no device {name} in netns {netns}")]
+    NoDevice {
+        /// As typed.
+        name: String,
+        /// Where.
+        netns: String,
+        /// What there is.
+        known: Vec<String>,
     },
+    /// `-I` is an address of the other family than the destination.
+    #[error("{source_address} and {destination} are of different address families")]
+    Family {
+        /// As typed.
+        source_address: IpAddr,
+        /// As resolved.
+        destination: IpAddr,
+    },
+    /// No socket to ask with.
+    #[error(transparent)]
+    Socket(#[from] OpenError),
 }
 
 impl AskError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::NotYet { .. } => None,
+            Self::Netns(_) => Some("`ip netns list` shows the names; a PID or a path such as /proc/42/ns/net will do as well".to_owned()),
+            Self::Destination(_) => Some("give an address, or a name that the asked namespace can resolve (`getent hosts NAME`)".to_owned()),
+            Self::Snapshot(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
+            Self::NoDevice { known, .. } => Some(format!("devices there: {}", known.join(", "))),
+            Self::Family { .. } => Some("give an address of the destination's family with -I, or a device".to_owned()),
+            Self::Socket(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
         }
     }
 }
 
+/// Devices that are listened on at the most: those on the predicted way come first.
+const MOST_CAPTURED: usize = 48;
+
 /// Asks on this machine.
 pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
-    let _ = options;
-    Err(AskError::NotYet { what: "asking" })
+    let begun = Instant::now();
+    let handle = options.netns.open()?;
+    let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
+    let mut addresses = vec![resolved.address];
+    if let Some(Iface::Address(source)) = options.iface {
+        if source.is_ipv4() != resolved.address.is_ipv4() {
+            return Err(AskError::Family { source_address: source, destination: resolved.address });
+        }
+        addresses.push(source);
+    }
+    let request = snapshot::Request { asked: options.netns.clone(), addresses, ..snapshot::Request::default() };
+    let taken = snapshot::take(&request)?;
+    let mut question = Question {
+        netns: taken.asked,
+        dst: resolved.address,
+        iface: options.iface.clone(),
+        zone: resolved.zone,
+        count: options.count,
+        interval_ms: options.interval_ms,
+        timeout_ms: options.timeout_ms,
+        size: options.size,
+        ttl: options.ttl,
+        tos: options.tos,
+        mark: options.mark,
+        pmtu: options.pmtu,
+        icmp_id: 0,
+        protocol: Protocol::Echo,
+    };
+    check_device(&question, &taken.snapshot)?;
+    let asker = run_in(&handle, || Asker::open(&question, options.manner))??;
+    question.icmp_id = asker.icmp_id();
+    let prediction = predict(&question, &taken.snapshot);
+    let mut sight = Sight::default();
+    let targets = targets(&taken, &question, &prediction.exchange);
+    let wake = decide::Wake::new();
+    let key = Key::of(&question).with_addresses(interesting(&taken.snapshot, &question));
+    let notify = wake.notifier();
+    let capture = match Capture::start(&targets, &filter(&taken.snapshot), key, notify) {
+        Ok((capture, gaps)) => {
+            sight.gaps.extend(gaps);
+            sight.captured = capture.devices().to_vec();
+            Some(capture)
+        }
+        Err(error) => {
+            sight.gaps.push(Gap {
+                what: "captured frames".to_owned(),
+                why: error.to_string(),
+                help: "capturing needs CAP_NET_RAW in each namespace".to_owned(),
+            });
+            None
+        }
+    };
+    let ready = begun.elapsed();
+    let mut control = decide::Decider::new(options.patience, &question, &prediction.exchange, wake);
+    let ping = asker.run(&mut control);
+    let verdict = begun.elapsed();
+    let mut frames = Vec::new();
+    if let Some(capture) = capture {
+        let captured = capture.stop();
+        frames = captured.frames;
+        sight.frames_lost = captured.lost;
+        sight.gaps.extend(captured.gaps);
+    }
+    let after = taken.again().ok();
+    let answers = route_get::ask(&taken, &lookups(&question, &prediction.exchange));
+    sight.gaps.extend(answers.gaps);
+    let recording = Recording {
+        tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
+        kernel: nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default(),
+        question,
+        before: taken.snapshot.clone(),
+        after,
+        events: Vec::new(),
+        frames,
+        ping,
+        answers: answers.answers,
+        sight,
+        timing: Timing {
+            ready_us: ready.as_micros() as u64,
+            verdict_us: verdict.as_micros() as u64,
+            total_us: begun.elapsed().as_micros() as u64,
+        },
+        realtime_offset_ns: clock::realtime_offset(),
+    };
+    Ok(judge(recording))
 }
 
 /// Judges a recording.
 pub fn judge(recording: Recording) -> Answer {
-    let verdict = if recording.is_delivered() { Verdict::Delivered } else { Verdict::Undecided };
-    Answer {
-        recording,
-        observed: Exchange::default(),
-        predicted: None,
-        diagnosis: Diagnosis {
-            verdict,
-            primary: None,
-            also: Vec::new(),
-            notes: Vec::new(),
-            gaps: Vec::new(),
-            leads: Vec::new(),
-        },
+    let observed = Exchange::default();
+    let prediction = predict(&recording.question, &recording.before);
+    let diagnosis = diagnose(&Case {
+        recording: &recording,
+        observed: &observed,
+        predicted: &prediction.exchange,
+        refusals: &prediction.refused,
+    });
+    Answer { recording, observed, predicted: Some(prediction.exchange), diagnosis }
+}
+
+fn check_device(question: &Question, snapshot: &Snapshot) -> Result<(), AskError> {
+    let Some(netns) = snapshot.netns(question.netns) else { return Ok(()) };
+    match question.device() {
+        Some(name) if netns.link_by_name(name).is_none() => Err(AskError::NoDevice {
+            name: name.to_owned(),
+            netns: netns.name.clone(),
+            known: netns.links.iter().map(|link| link.name.clone()).collect(),
+        }),
+        _ => Ok(()),
     }
+}
+
+/// The devices to listen on: those of the predicted way, then their neighbours, then everything else in reach.
+fn targets(taken: &Taken, question: &Question, predicted: &Exchange) -> Vec<Target> {
+    let snapshot = &taken.snapshot;
+    let mut wanted: Vec<Device> = Vec::new();
+    let mut want = |device: Device| {
+        if !wanted.contains(&device) {
+            wanted.push(device);
+        }
+    };
+    for step in predicted.journeys.iter().flat_map(|journey| &journey.steps) {
+        if let Some(ifindex) = step.device {
+            want(Device::new(step.netns, ifindex));
+        }
+    }
+    for fault in &predicted.faults {
+        fault.loss.place.device().into_iter().for_each(&mut want);
+    }
+    for (device, link) in snapshot.devices() {
+        if device.netns == question.netns || link.is_up() && !link.is_loopback() {
+            want(device);
+        }
+    }
+    wanted
+        .into_iter()
+        .take(MOST_CAPTURED)
+        .filter_map(|device| {
+            let link = snapshot.link(device)?;
+            Some(Target {
+                device,
+                name: link.name.clone(),
+                netns: taken.handle(device.netns)?.clone(),
+                netns_name: snapshot.netns_name(device.netns).to_owned(),
+                loopback: link.is_loopback(),
+                up: link.is_up(),
+            })
+        })
+        .collect()
+}
+
+fn filter(snapshot: &Snapshot) -> Filter {
+    let any = |wanted: fn(&LinkKind) -> bool| snapshot.devices().any(|(_, link)| wanted(&link.kind));
+    Filter {
+        protocol: Protocol::Echo,
+        udp_tunnels: any(|kind| matches!(kind, LinkKind::Vxlan(_) | LinkKind::Geneve { .. })),
+        ip_tunnels: any(|kind| matches!(kind, LinkKind::Tunnel { .. })),
+    }
+}
+
+/// Addresses whose resolution may belong to the exchange: the destination, and every address and next hop in sight.
+fn interesting(snapshot: &Snapshot, question: &Question) -> BTreeSet<IpAddr> {
+    let mut addresses = BTreeSet::from([question.dst]);
+    addresses.extend(question.source());
+    for netns in &snapshot.namespaces {
+        addresses.extend(netns.addresses.iter().map(|entry| entry.address));
+        addresses.extend(netns.routes.iter().flat_map(|route| &route.nexthops).filter_map(|hop| hop.gateway));
+    }
+    addresses
+}
+
+/// What the kernel is asked about routes: at every host of the predicted way, in both directions.
+fn lookups(question: &Question, predicted: &Exchange) -> Vec<route_get::RouteLookup> {
+    let mut lookups: Vec<route_get::RouteLookup> = Vec::new();
+    for journey in &predicted.journeys {
+        let (Some(src), Some(dst)) = (journey.headers.src, journey.headers.dst) else { continue };
+        let mut seen: BTreeSet<(NetnsId, Device)> = BTreeSet::new();
+        for step in &journey.steps {
+            let Some(ifindex) = step.device.filter(|_| matches!(step.action, Action::Received)) else { continue };
+            let device = Device::new(step.netns, ifindex);
+            if seen.insert((step.netns, device)) && lookups.len() < 64 {
+                lookups.push(route_get::RouteLookup { src: Some(src), iif: Some(ifindex), ..route_get::RouteLookup::to(step.netns, dst) });
+            }
+        }
+    }
+    lookups.push(route_get::RouteLookup { src: question.source(), mark: question.mark, ..route_get::RouteLookup::to(question.netns, question.dst) });
+    lookups
 }

@@ -1,0 +1,85 @@
+//! When the outcome is decided, so that there is nothing more to wait for.
+//!
+//! ping waits because it does not know what became of a packet. Where the configuration says that the packet dies at a
+//! certain place and nothing that was seen speaks against it, later packets will die there too: the wait is over as soon as
+//! the first one would have been back many times over.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::Patience;
+use crate::collect::clock;
+use crate::collect::ping::{Control, Decision};
+use crate::model::exchange::{Action, Exchange, Opaque};
+use crate::model::id::Nanos;
+use crate::model::question::Question;
+use crate::model::recording::PingOutcome;
+
+/// How long a reply gets, after the first request, before a predicted loss is taken for granted. Replies inside one machine
+/// take less than a millisecond; the margin is for machines under load.
+const GRACE_MS: u64 = 400;
+
+/// Wakes the asker when something was captured.
+pub struct Wake {
+    event: Option<Arc<EventFd>>,
+}
+
+impl Wake {
+    /// A wake-up call; without one (no file descriptors left) decisions fall at the asker's own times.
+    pub fn new() -> Self {
+        Self { event: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok().map(Arc::new) }
+    }
+
+    /// What rings it.
+    pub fn notifier(&self) -> impl Fn() + Send + 'static {
+        let event = self.event.clone();
+        move || {
+            if let Some(event) = &event {
+                // It refuses only when its counter is full, and then it rings already.
+                let _ = event.write(1);
+            }
+        }
+    }
+}
+
+/// Decides when to stop.
+pub struct Decider {
+    wake: Wake,
+    patience: Patience,
+    lost: bool,
+    first_deadline: Option<Nanos>,
+}
+
+impl Decider {
+    /// For a question whose outcome the configuration foretells.
+    pub fn new(patience: Patience, question: &Question, predicted: &Exchange, wake: Wake) -> Self {
+        let chance = predicted.journeys.iter().flat_map(|journey| &journey.steps).any(|step| {
+            matches!(step.action, Action::Opaque(Opaque::Qdisc { .. } | Opaque::Rule { .. }))
+        });
+        let _ = question;
+        Self { wake, patience, lost: !predicted.faults.is_empty() && !chance, first_deadline: None }
+    }
+}
+
+impl Control for Decider {
+    fn wake(&self) -> Option<BorrowedFd<'_>> {
+        self.wake.event.as_ref().map(|event| event.as_fd())
+    }
+
+    fn decide(&mut self, so_far: &PingOutcome) -> Decision {
+        if let Some(event) = &self.wake.event {
+            let _ = event.read();
+        }
+        if self.patience == Patience::AsPing || !self.lost || so_far.received > 0 {
+            return Decision::GoOn;
+        }
+        if so_far.sent == 0 && so_far.errors.is_empty() {
+            return Decision::GoOn;
+        }
+        let now = clock::monotonic();
+        let deadline = *self.first_deadline.get_or_insert(Nanos(now.0 + GRACE_MS * 1_000_000));
+        if now >= deadline { Decision::Stop } else { Decision::AskAgain(deadline) }
+    }
+}
