@@ -227,14 +227,14 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         events: Vec::new(),
         frames,
         ping,
-        answers: answers.answers,
+        answers: answers.answers.into_iter().flatten().collect(),
         sight,
         timing: Timing {
             ready_us: ready.as_micros() as u64,
             verdict_us: verdict.as_micros() as u64,
             total_us: begun.elapsed().as_micros() as u64,
+            realtime_offset_ns: clock::realtime_offset(),
         },
-        realtime_offset_ns: clock::realtime_offset(),
     };
     Ok(judge(recording))
 }

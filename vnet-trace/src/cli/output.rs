@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ask::{Answer, AskError};
+use crate::ask::Answer;
 use crate::cli::Failure;
 use crate::cli::terminal::{self, ColorChoice};
 use crate::present::json::Layout;
@@ -103,7 +103,7 @@ impl Unwritable {
 /// Writes the packets of an answer for Wireshark.
 pub fn pcapng(path: &Path, answer: &Answer) -> Result<(), Failure> {
     let _ = (path, answer);
-    Err(Failure::from(AskError::NotYet { what: "writing pcapng files" }))
+    Err(Failure::with_help("writing pcapng files is not implemented yet", "write a recording: -o FILE.vtr"))
 }
 
 #[cfg(test)]
