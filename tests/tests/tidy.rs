@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use source::Source;
-use vnet_trace::diagnose::registry::{self, Kind};
+use vnet_trace::diagnose::registry::{self, Family, Kind};
 use vnet_trace::lab::embedded;
 
 /// What a module of the library may use. A module that is not listed may use everything.
@@ -149,6 +149,30 @@ fn each_code_has_one_page_and_each_page_a_code() {
 }
 
 #[test]
+fn each_code_has_one_rule_file_and_each_rule_file_a_code() {
+    let folder = |family: Family| match family {
+        Family::Link => "link",
+        Family::Bridge => "bridge",
+        Family::Arp => "arp",
+        Family::Route => "route",
+        Family::Filter => "filter",
+        Family::Note => "notes",
+    };
+    // A note may belong to the family of what it is about; its rule is a note's.
+    let of = |entry: &registry::Entry| if entry.kind == Kind::Note { "notes" } else { folder(entry.family) };
+    let codes: BTreeSet<String> =
+        registry::all().iter().map(|entry| format!("{}/{}.rs", of(entry), entry.code.replace('-', "_"))).collect();
+    let files: BTreeSet<String> = ["link", "bridge", "arp", "route", "filter", "notes"]
+        .iter()
+        .flat_map(|family| {
+            let sources = below(&format!("vnet-trace/src/diagnose/{family}"));
+            sources.into_iter().map(move |source| format!("{family}/{}", source.path.display()))
+        })
+        .collect();
+    assert_eq!(files, codes);
+}
+
+#[test]
 fn each_lab_expects_known_codes() {
     for lab in embedded::all().expect("well-formed labs") {
         for (code, kind) in lab
@@ -177,6 +201,32 @@ fn each_cause_has_a_lab() {
         registry::all().iter().map(|entry| entry.code).filter(|code| !expected.contains(code)).collect();
     let exempt: BTreeSet<&str> = WITHOUT_LAB.iter().map(|(code, _)| *code).collect();
     assert_eq!(without, exempt, "codes without a lab, and the list WITHOUT_LAB");
+}
+
+#[test]
+fn each_page_names_its_labs() {
+    let labs = embedded::all().expect("well-formed labs");
+    let mut wrong = Vec::new();
+    for entry in registry::all() {
+        let named = labs_on(entry.page);
+        for id in named.iter().filter(|id| !labs.iter().any(|lab| lab.id == **id)) {
+            wrong.push(format!("causes/{}.md names {id}, which is no lab", entry.code));
+        }
+        for lab in labs
+            .iter()
+            .filter(|lab| lab.expect.cause.as_deref() == Some(entry.code) && !named.contains(&lab.id.as_str()))
+        {
+            wrong.push(format!("causes/{}.md does not name its lab {}", entry.code, lab.id));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The words in back-ticks below a page's heading "Lab".
+fn labs_on(page: &str) -> Vec<&str> {
+    let section = page.split_once("\n## Lab").map_or("", |(_, section)| section);
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    section.split('`').skip(1).step_by(2).collect()
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Recordings written and read back; truncated, foreign and newer ones refused.
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
