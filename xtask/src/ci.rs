@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 
 use crate::setup::{self, Purpose};
-use crate::{shell, test, vm};
+use crate::{ebpf, shell, test, vm};
 
 /// Arguments of `ci`.
 #[derive(clap::Args)]
@@ -25,6 +25,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if has_cargo_command("clippy") {
         shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    }
+    if shell::has("bpf-linker") {
+        ebpf::ebpf(true)?;
+    } else {
+        eprintln!("bpf-linker is not installed here; that the compiled probes are what their source gives is not checked");
     }
     if args.kernels {
         vm::run(&vm::Args::oldest_and_newest())?;
