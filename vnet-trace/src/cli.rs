@@ -4,6 +4,7 @@
 //! in the library. To add one: a file `cli/NAME.rs` with `Args` and `run(&Args) -> Result<Exit, Failure>`, a variant of
 //! [`Command`], and its line in [`Command::run`].
 
+pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod failure;
@@ -37,6 +38,8 @@ pub enum Command {
     Ping(Box<ping::Args>),
     /// Explain the last recording at length, a recording file, or a cause
     Explain(explain::Args),
+    /// What this machine lets us see, and what to do about what it does not
+    Doctor(doctor::Args),
     /// The fault labs: small networks with one fault each, as lessons and as tests
     Lab(lab::Args),
 }
@@ -46,6 +49,7 @@ impl Command {
         match self {
             Self::Ping(args) => ping::run(&args),
             Self::Explain(args) => explain::run(&args),
+            Self::Doctor(args) => doctor::run(&args),
             Self::Lab(args) => lab::run(args),
         }
     }

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clock;
 pub mod iptables;
 pub mod kernel;
+pub mod machine;
 mod modules;
 pub mod netfilter;
 pub mod netlink;

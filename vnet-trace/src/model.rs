@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod exchange;
 pub mod frame;
 pub mod id;
+pub mod machine;
 pub mod netfilter;
 pub mod ovs;
 pub mod question;

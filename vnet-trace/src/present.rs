@@ -7,6 +7,7 @@
 //! (a step in words), [`names`], and [`sheet`] with [`style`] for the look.
 
 pub mod detail;
+pub mod doctor;
 pub mod explain;
 pub mod json;
 pub mod lab;

@@ -28,7 +28,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.list {
-        let text = if args.look.json { json_text(&page::list_json(), args)? } else { page::list(args.look.style()) };
+        let text = if args.look.json { args.look.json_text(&page::list_json())? } else { page::list(args.look.style()) };
         terminal::print(&text)?;
         return Ok(Exit::Good);
     }
@@ -37,10 +37,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         && let Some(entry) = registry::entry(code)
     {
         let text = if args.look.json {
-            json_text(
-                &serde_json::json!({"code": entry.code, "family": entry.family.to_string(), "title": entry.title, "brief": entry.brief, "page": entry.page}),
-                args,
-            )?
+            args.look.json_text(&page::json(entry))?
         } else {
             page::page(entry, args.look.style())
         };
@@ -73,12 +70,6 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
         Verdict::Delivered => Exit::Good,
         Verdict::Lost | Verdict::Undecided => Exit::Lost,
     })
-}
-
-fn json_text(value: &serde_json::Value, args: &Args) -> Result<String, Failure> {
-    let mut text = if args.look.pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? };
-    text.push('\n');
-    Ok(text)
 }
 
 /// Neither a path with folders nor a file with an ending.

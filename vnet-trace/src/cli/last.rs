@@ -13,7 +13,7 @@ pub fn path() -> Option<PathBuf> {
     state.is_absolute().then(|| state.join("vnet-trace").join("last.vtr"))
 }
 
-/// Keeps the recording as the last one. It tells the network's configuration, so nobody else may read it.
+/// Keeps the recording as the last one.
 pub fn keep(recording: &Recording) -> Result<(), Failure> {
     let Some(path) = path() else { return Ok(()) };
     if let Some(folder) = path.parent() {
@@ -27,15 +27,14 @@ pub fn write(path: &Path, recording: &Recording) -> Result<(), Failure> {
     Ok(recording_file::save(recording, path, Access::Umask)?)
 }
 
-/// A file is no recording that can be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot explain {}", path.display())]
-struct Unusable {
-    path: PathBuf,
-    source: RecordingError,
-}
-
 /// Reads a recording file.
 pub fn read(path: &Path) -> Result<Recording, Failure> {
-    Ok(recording_file::load(path).map_err(|source| Unusable { path: path.to_owned(), source })?)
+    recording_file::load(path).map_err(|error| {
+        let help = match &error {
+            RecordingError::Foreign { .. } => Some("`vnet-trace ping -o FILE.vtr` writes recordings".to_owned()),
+            RecordingError::Newer { .. } => Some("a newer vnet-trace wrote it; that one can read it".to_owned()),
+            _ => None,
+        };
+        Failure::new(error, help)
+    })
 }

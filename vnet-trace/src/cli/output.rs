@@ -45,6 +45,16 @@ impl Output {
         if self.pretty { Layout::Pretty } else { Layout::Line }
     }
 
+    /// A JSON value as text, laid out as asked.
+    pub fn json_text(&self, value: &serde_json::Value) -> Result<String, serde_json::Error> {
+        let mut text = match self.layout() {
+            Layout::Line => serde_json::to_string(value)?,
+            Layout::Pretty => serde_json::to_string_pretty(value)?,
+        };
+        text.push('\n');
+        Ok(text)
+    }
+
     /// The look for standard output.
     pub fn style(&self) -> Style {
         terminal::style(self.color)

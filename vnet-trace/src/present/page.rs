@@ -5,7 +5,7 @@
 
 use super::sheet::{Sheet, Span};
 use super::style::{Paint, Style, Tone};
-use crate::diagnose::registry::{self, Entry, Family};
+use crate::diagnose::registry::{self, Entry, Family, Kind};
 
 /// The page of one cause or note.
 pub fn page(entry: &Entry, style: Style) -> String {
@@ -72,21 +72,27 @@ pub fn list(style: Style) -> String {
 
 /// All codes as one JSON array.
 pub fn list_json() -> serde_json::Value {
-    registry::all()
-        .iter()
-        .map(|entry| {
-            serde_json::json!({
-                "code": entry.code,
-                "kind": match entry.kind {
-                    registry::Kind::Cause => "cause",
-                    registry::Kind::Note => "note",
-                },
-                "family": entry.family.to_string(),
-                "title": entry.title,
-                "brief": entry.brief,
-            })
-        })
-        .collect()
+    registry::all().iter().map(short_json).collect()
+}
+
+/// One code with its page as JSON.
+pub fn json(entry: &Entry) -> serde_json::Value {
+    let mut value = short_json(entry);
+    value["page"] = entry.page.into();
+    value
+}
+
+fn short_json(entry: &Entry) -> serde_json::Value {
+    serde_json::json!({
+        "code": entry.code,
+        "kind": match entry.kind {
+            Kind::Cause => "cause",
+            Kind::Note => "note",
+        },
+        "family": entry.family.to_string(),
+        "title": entry.title,
+        "brief": entry.brief,
+    })
 }
 
 /// Text between back-ticks in the tone of code, without the back-ticks.

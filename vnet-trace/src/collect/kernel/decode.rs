@@ -72,7 +72,8 @@ fn reasons(report: &ProbeReport) -> String {
     reasons.join("; ")
 }
 
-fn why(why: &WhyNot) -> String {
+/// Why a way to attach failed, in words.
+pub fn why(why: &WhyNot) -> String {
     match why {
         WhyNot::OtherTier => "another tier was asked for".to_owned(),
         WhyNot::Absent => "the kernel has no such function or tracepoint".to_owned(),
