@@ -85,18 +85,27 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Asks `runs` times in one lab. The first run is not counted: it fills the page cache and the neighbour table.
+/// Asks once for the memory and then `runs` times for the time, in one lab. The first run also fills the page cache and
+/// the neighbour table.
 fn measure(program: &std::path::Path, case: &Case, runs: u32) -> Result<Vec<Run>> {
-    // The peak is read from /proc until the process is gone; it only grows, so the last value read is the peak but for
-    // what the last few milliseconds added.
+    // The kernel keeps the peak (VmHWM) until the process is gone. It only grows, so the last value read is the peak, but
+    // for what the last few milliseconds added. Nothing else runs while time is measured.
     let script = format!(
         r#"out=$(mktemp); trap 'rm -f "$out"' EXIT
-for run in $(seq 0 {runs}); do
-  began=$EPOCHREALTIME; peak=0
-  '{program}' ping --json {ping} >"$out" 2>/dev/null & pid=$!
-  while read -r hwm <(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' /proc/$pid/status 2>/dev/null) && [ -n "$hwm" ]; do peak=$hwm; done
-  wait $pid; ended=$EPOCHREALTIME
-  [ $run = 0 ] || echo "$(( ${{ended/./}} - ${{began/./}} )) $peak $(tr -d '\n' <"$out")"
+exec {{idle}}<> <(:)
+'{program}' ping --json {ping} >"$out" 2>/dev/null & pid=$!
+peak=0
+while hwm=; do
+  while read -r key value _; do [ "$key" = VmHWM: ] && hwm=$value; done 2>/dev/null </proc/$pid/status
+  [ -n "$hwm" ] || break
+  peak=$hwm; read -t 0.003 -u $idle
+done
+wait $pid
+for run in $(seq {runs}); do
+  began=$EPOCHREALTIME
+  '{program}' ping --json {ping} >"$out" 2>/dev/null
+  ended=$EPOCHREALTIME
+  echo "$(( ${{ended/./}} - ${{began/./}} )) $peak $(tr -d '\n' <"$out")"
 done
 "#,
         program = program.display(),

@@ -29,7 +29,9 @@ pub fn run(args: &Args) -> Result<()> {
     if shell::has("bpf-linker") {
         ebpf::ebpf(true)?;
     } else {
-        eprintln!("bpf-linker is not installed here; that the compiled probes are what their source gives is not checked");
+        eprintln!(
+            "bpf-linker is not installed here; that the compiled probes are what their source gives is not checked"
+        );
     }
     if args.kernels {
         vm::run(&vm::Args::oldest_and_newest())?;
