@@ -6,6 +6,8 @@
 mod asker;
 #[path = "capture/devices.rs"]
 mod devices;
+#[path = "capture/files.rs"]
+mod files;
 #[path = "capture/net.rs"]
 mod net;
 
@@ -21,12 +23,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    let trials = [asker::CASES, devices::CASES]
-        .concat()
-        .into_iter()
-        .map(|(name, case)| {
+    let has_wireshark = files::has_wireshark();
+    let network = [asker::CASES, devices::CASES].concat().into_iter().map(|case| (case, None));
+    let wireshark = files::CASES.iter().map(|case| (*case, (!has_wireshark).then_some("needs tshark")));
+    let trials = network
+        .chain(wireshark)
+        .map(|((name, case), needs)| {
             let trial = Trial::test(name, move || net::in_private_network(case));
-            if is_root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }
+            match if is_root { needs } else { Some("needs root") } {
+                Some(needs) => trial.with_kind(needs).with_ignored_flag(true),
+                None => trial,
+            }
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()

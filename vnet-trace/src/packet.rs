@@ -37,6 +37,7 @@ mod ethernet;
 mod icmp;
 pub mod identity;
 mod ip;
+pub mod sightings;
 mod transport;
 mod tunnel;
 

@@ -13,6 +13,7 @@ pub mod json;
 pub mod lab;
 pub mod names;
 pub mod page;
+pub mod pcapng;
 pub mod sheet;
 pub mod style;
 pub mod text;

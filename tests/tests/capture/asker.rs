@@ -54,8 +54,8 @@ pub fn question(dst: &str) -> Question {
     }
 }
 
-fn through(device: &str) -> Option<Iface> {
-    Some(Iface::Device(device.to_owned()))
+fn through(device: &str, question: Question) -> Question {
+    Question { iface: Some(Iface::Device(device.to_owned())), ..question }
 }
 
 /// Asks in the caller's namespace.
@@ -113,7 +113,7 @@ fn foreign_source_is_said_by_bind() -> Result<(), Failed> {
 }
 
 fn unknown_device_is_said_by_setsockopt() -> Result<(), Failed> {
-    let outcome = ask(&Question { iface: through("nodev"), ..question("10.0.0.2") })?;
+    let outcome = ask(&through("nodev", question("10.0.0.2")))?;
     expect(texts(&outcome) == ["SO_BINDTODEVICE nodev: No such device"], &outcome)
 }
 
@@ -179,7 +179,7 @@ fn router_is_named_as_offender() -> Result<(), Failed> {
 fn bound_device_gets_reply_over_lo() -> Result<(), Failed> {
     pair_in_one()?;
     sh("ip addr add 10.1.1.11/24 dev veth0; ip addr add 10.1.1.12/24 dev veth1")?;
-    let outcome = ask(&Question { iface: through("veth0"), ..question("10.1.1.12") })?;
+    let outcome = ask(&through("veth0", question("10.1.1.12")))?;
     expect(outcome.received == 2 && outcome.source == Some("10.1.1.11".parse()?), &outcome)
 }
 
@@ -188,14 +188,14 @@ fn bound_device_misses_reply_of_lo() -> Result<(), Failed> {
     sh("ip addr add 10.1.1.50/32 dev lo
         ip addr add 10.1.1.12/24 dev veth1
         ip route add 10.1.1.12/32 dev veth0 src 10.1.1.50")?;
-    let outcome = ask(&Question { iface: through("veth0"), ..question("10.1.1.12") })?;
+    let outcome = ask(&through("veth0", question("10.1.1.12")))?;
     expect(outcome.sent == 2 && outcome.received == 0 && outcome.errors.is_empty(), &outcome)
 }
 
 fn bound_device_misses_reply_over_lo_in_ipv6() -> Result<(), Failed> {
     pair_in_one()?;
     sh("ip addr add fd00::1/64 dev veth0 nodad; ip addr add fd00::2/64 dev veth1 nodad")?;
-    let outcome = ask(&Question { iface: through("veth0"), ..question("fd00::2") })?;
+    let outcome = ask(&through("veth0", question("fd00::2")))?;
     expect(outcome.sent == 2 && outcome.received == 0, &outcome)?;
     expect(outcome.source == Some("fd00::2".parse()?), &outcome)
 }
@@ -205,7 +205,7 @@ fn link_local_with_zone() -> Result<(), Failed> {
     sh("ip -n a addr add fe80::a/64 dev eth0 nodad; ip -n b addr add fe80::b/64 dev eth0 nodad")?;
     let outcome = ask_in("a", &Question { zone: Some("eth0".into()), ..question("fe80::b") })?;
     expect(outcome.received == 2, &outcome)?;
-    let outcome = ask_in("a", &Question { iface: through("eth0"), ..question("fe80::b") })?;
+    let outcome = ask_in("a", &through("eth0", question("fe80::b")))?;
     expect(outcome.received == 2, &outcome)?;
     let nowhere = ask_in("a", &Question { zone: Some("nodev".into()), ..question("fe80::b") });
     match nowhere {
@@ -239,9 +239,9 @@ fn stops_when_told() -> Result<(), Failed> {
         }
     }
     cable()?;
-    let asked = Question { count: 5, timeout_ms: 10_000, ..question("10.0.0.9") };
+    let endless = Question { count: 5, timeout_ms: 10_000, ..question("10.0.0.9") };
     let handle = Asked::Name("a".into()).open()?;
-    let asker = run_in(&handle, || Asker::open(&asked, Manner::default()))??;
+    let asker = run_in(&handle, || Asker::open(&endless, Manner::default()))??;
     let start = Instant::now();
     let outcome = asker.run(&mut AfterOne);
     expect(outcome.sent == 1 && outcome.cut_short && start.elapsed() < Duration::from_millis(200), &outcome)

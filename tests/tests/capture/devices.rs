@@ -55,7 +55,7 @@ fn targets(names: &[&str]) -> Result<Vec<Target>, Failed> {
 }
 
 /// Asks from a namespace while the devices are captured.
-fn asked(netns: &str, question: &Question, names: &[&str], filter: Filter) -> Result<Captured, Failed> {
+pub fn asked(netns: &str, question: &Question, names: &[&str], filter: Filter) -> Result<Captured, Failed> {
     let handle = Asked::parse(netns).open()?;
     let asker = vnet_trace::collect::netns::run_in(&handle, || Asker::open(question, Manner::default()))??;
     let key = Key { icmp_id: asker.icmp_id(), ..Key::of(question) };
@@ -302,7 +302,7 @@ fn forty_open_and_close_quickly() -> Result<(), Failed> {
     let start = Instant::now();
     capture.stop();
     let closed = start.elapsed();
-    println!("40 devices: opened in {opened:?}, closed in {closed:?}");
+    eprintln!("40 devices: opened in {opened:?}, closed in {closed:?}");
     // An order of magnitude above what it takes, so that a busy machine does not fail it; one after the other would take seconds.
     expect(opened < Duration::from_millis(900) && closed < Duration::from_millis(900), &(opened, closed))
 }

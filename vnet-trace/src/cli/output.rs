@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::ask::Answer;
 use crate::cli::Failure;
 use crate::cli::terminal::{self, ColorChoice};
+use crate::collect::recording_file::{self, Access};
 use crate::present::json::Layout;
+use crate::present::pcapng;
 use crate::present::style::{Detail, Style};
 
 /// How and where the answer is written.
@@ -112,8 +114,8 @@ impl Unwritable {
 
 /// Writes the packets of an answer for Wireshark.
 pub fn pcapng(path: &Path, answer: &Answer) -> Result<(), Failure> {
-    let _ = (path, answer);
-    Err(Failure::with_help("writing pcapng files is not implemented yet", "write a recording: -o FILE.vtr"))
+    recording_file::replace(path, Access::Umask, |out| pcapng::write(&answer.recording, &answer.observed, out))
+        .map_err(|source| Failure::new(Unwritable::at(path, source), None))
 }
 
 #[cfg(test)]

@@ -58,6 +58,15 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// A device as interfaces of a capture are called: `ns1/veth1`, or `veth1` in the unnamed namespace.
+    pub fn qualified(self, device: Device) -> String {
+        let name = self.device(device.netns, device.ifindex);
+        match self.netns(device.netns) {
+            "." => name,
+            netns => format!("{netns}/{name}"),
+        }
+    }
+
     /// A place: `veth1 in ns1, fib_validate_source`.
     pub fn place(self, place: &Place) -> String {
         let mut text = match place.device() {

@@ -50,7 +50,7 @@ impl Filter {
             Protocol::Tcp { port, .. } => parts.push(format!("tcp port {port}")),
             // Later fragments have no ports.
             Protocol::Udp { port, .. } => {
-                parts.push(format!("udp port {port} or (ip[6:2] & 0x1fff != 0 and ip proto 17)"))
+                parts.push(format!("udp port {port} or (ip[6:2] & 0x1fff != 0 and ip proto 17)"));
             }
         }
         if self.udp_tunnels {

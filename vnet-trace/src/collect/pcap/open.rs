@@ -52,7 +52,7 @@ impl std::fmt::Debug for Tap {
 }
 
 /// Opens all devices in both directions, and waits until all handles listen.
-pub(super) fn all(targets: &[Target], filter: &Filter) -> (Vec<Tap>, Vec<(Device, Gap)>) {
+pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<(Device, Gap)>) {
     let wanted: Vec<_> = targets
         .iter()
         .filter(|target| target.up)

@@ -1,4 +1,4 @@
-//! Recordings written and read back; truncated, foreign and newer ones refused.
+//! Recordings written, cut, damaged and made up.
 
 use std::net::IpAddr;
 
