@@ -79,7 +79,7 @@ pub fn parse(message: Message<'_>) -> Result<Option<LinkRead>, Malformed> {
             IFLA_ADDRESS => link.mac = attribute.mac(),
             IFLA_IFNAME => link.name = attribute.text(),
             IFLA_MTU => link.mtu = attribute.u32()?,
-            IFLA_LINK => link.link = device(attribute.u32()?).filter(|lower| *lower != link.index),
+            IFLA_LINK => link.link = device(attribute.u32()?),
             IFLA_MASTER => link.master = device(attribute.u32()?),
             IFLA_OPERSTATE => link.operstate = operstate(attribute.u8()?),
             IFLA_LINKINFO => info = Some(attribute.nested("IFLA_LINKINFO")?),
@@ -100,6 +100,11 @@ pub fn parse(message: Message<'_>) -> Result<Option<LinkRead>, Malformed> {
             }
             _ => {}
         }
+    }
+    // A device that points to itself says that there is nothing below it, unless what it points to is in another namespace,
+    // where the same index is another device.
+    if read.link.link == Some(read.link.index) && read.link.link_nsid.is_none() {
+        read.link.link = None;
     }
     read.link.kind = match info {
         Some(info) => link_info(&mut read.link, info, hardware == ARPHRD_ETHER)?,
