@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod command;
 pub mod iptables;
 pub mod kernel;
 pub mod machine;
@@ -10,10 +11,11 @@ pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod ovs;
 pub mod pcap;
 pub mod ping;
-pub mod recording_file;
 pub mod procnet;
+pub mod recording_file;
 pub mod route_get;
 pub mod snapshot;
 pub mod sysctl;

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
+use super::ovs::{self, Switches};
 use super::{bpf, clock, procnet};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
@@ -98,7 +99,7 @@ impl Taken {
     /// Reads the same namespaces once more, with the same ids. New namespaces are not looked for.
     pub fn again(&self) -> Result<Snapshot, SnapshotError> {
         let reached = reach::look(&self.handles, 0..self.handles.len())?;
-        finish(&self.request, self.handles.clone(), reached)
+        finish(&self.request, &self.handles, reached, &mut ovs::read())
     }
 }
 
@@ -111,32 +112,51 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     let asked = NetnsId(first.len() as u32 - 1);
 
     let found = candidates(&first);
-    let mut looked = reach::look(&found, 0..first.len())?;
+    let (looked, mut switches) = std::thread::scope(|scope| {
+        let switches = scope.spawn(ovs::read);
+        let looked = reach::look(&found, 0..first.len());
+        (looked, switches.join().unwrap_or_default())
+    });
+    let mut looked = looked?;
     let order = match request.reach {
-        Reach::Connected => reach::connected(&looked, asked.0 as usize),
+        Reach::Connected => {
+            looked.tie(&reach::switched(&looked, &found, &switches));
+            reach::connected(&looked, asked.0 as usize)
+        }
         Reach::Everything => (0..found.len()).collect(),
     };
     let handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
     looked.keep(&order);
-    let snapshot = finish(request, handles.clone(), looked)?;
+    let snapshot = finish(request, &handles, looked, &mut switches)?;
     Ok(Taken { snapshot, asked, handles, request: request.clone() })
 }
 
-fn finish(request: &Request, members: Vec<Candidate>, looked: reach::Looked) -> Result<Snapshot, SnapshotError> {
-    let mut gaps = looked.gaps();
-    let mut namespaces = Vec::with_capacity(members.len());
-    for (netns, gaps_there) in read::all(request, &members, looked)? {
-        namespaces.push(netns);
-        gaps.extend(gaps_there);
+fn finish(
+    request: &Request,
+    members: &[Candidate],
+    looked: reach::Looked,
+    switches: &mut Switches,
+) -> Result<Snapshot, SnapshotError> {
+    let mut snapshot = Snapshot { gaps: looked.gaps(), ..Snapshot::default() };
+    let read = std::thread::scope(|scope| {
+        if request.depth == Depth::Full {
+            scope.spawn(|| switches.flows());
+        }
+        read::all(request, members, looked)
+    });
+    for (netns, gaps) in read? {
+        snapshot.namespaces.push(netns);
+        snapshot.gaps.extend(gaps);
     }
-    let mut cgroup_programs = Vec::new();
+    std::mem::take(switches).finish(&mut snapshot);
     if request.depth == Depth::Full {
-        cgroup_programs = bpf::cgroups();
-        if let Some(own) = namespaces.first_mut() {
+        snapshot.cgroup_programs = bpf::cgroups();
+        if let Some(own) = snapshot.namespaces.first_mut() {
             own.counters.extend(procnet::routing_counters());
         }
     }
-    Ok(Snapshot { taken: clock::monotonic(), namespaces, cgroup_programs, gaps, ..Snapshot::default() })
+    snapshot.taken = clock::monotonic();
+    Ok(snapshot)
 }
 
 /// A namespace costs a file descriptor, and the usual soft limit of 1024 is soft for that reason.
@@ -150,7 +170,7 @@ fn more_files() {
 }
 
 /// An error with all its causes in one line, as a gap wants it.
-fn why(error: &dyn std::error::Error) -> String {
+pub(super) fn why(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -8,6 +8,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 
 use super::netlink::link::LinkRead;
 use super::netlink::neigh::Parameters;
@@ -16,33 +20,28 @@ use crate::model::snapshot::Link;
 /// Sysctls by name, as sysctl(8) prints them.
 pub type Sysctls = BTreeMap<String, String>;
 
-/// Those of no device, below /proc/sys/net.
-const GLOBAL: &[&str] = &[
-    "ipv4/ip_forward",
-    "ipv4/ip_default_ttl",
-    "ipv4/ip_no_pmtu_disc",
-    "ipv4/ip_forward_use_pmtu",
-    "ipv4/ip_nonlocal_bind",
-    "ipv4/icmp_echo_ignore_all",
-    "ipv4/icmp_echo_ignore_broadcasts",
-    "ipv4/icmp_ratelimit",
-    "ipv4/icmp_ratemask",
-    "ipv4/fwmark_reflect",
-    "ipv4/raw_l3mdev_accept",
-    "ipv4/fib_multipath_hash_policy",
-    "ipv4/ping_group_range",
-    "ipv6/bindv6only",
-    "ipv6/fwmark_reflect",
-    "ipv6/ip_nonlocal_bind",
-    "ipv6/fib_multipath_hash_policy",
-    "ipv6/icmp/ratelimit",
-    "ipv6/icmp/echo_ignore_all",
-    "ipv6/icmp/echo_ignore_multicast",
-    "ipv6/icmp/echo_ignore_anycast",
-];
-
-/// Those of modules: a missing directory is found once, not once per file.
-const MODULES: &[(&str, &[&str])] = &[
+/// Those of no device, by directory below /proc/sys/net. The directories of modules may be missing.
+const GLOBAL: &[(&str, &[&str])] = &[
+    (
+        "ipv4",
+        &[
+            "ip_forward",
+            "ip_default_ttl",
+            "ip_no_pmtu_disc",
+            "ip_forward_use_pmtu",
+            "ip_nonlocal_bind",
+            "icmp_echo_ignore_all",
+            "icmp_echo_ignore_broadcasts",
+            "icmp_ratelimit",
+            "icmp_ratemask",
+            "fwmark_reflect",
+            "raw_l3mdev_accept",
+            "fib_multipath_hash_policy",
+            "ping_group_range",
+        ],
+    ),
+    ("ipv6", &["bindv6only", "fwmark_reflect", "ip_nonlocal_bind", "fib_multipath_hash_policy"]),
+    ("ipv6/icmp", &["ratelimit", "echo_ignore_all", "echo_ignore_multicast", "echo_ignore_anycast"]),
     (
         "bridge",
         &[
@@ -112,48 +111,36 @@ pub const CONF6: &[(usize, &str)] = &[
 /// The values of the calling thread's namespace that belong to no device, and those of `all` and `default`.
 pub fn namespace() -> Sysctls {
     let mut sysctls = Sysctls::new();
-    let mut path = String::from("/proc/sys/net/");
-    let mut read = |directory: &str, file: &str| {
-        path.truncate("/proc/sys/net/".len());
-        path.push_str(directory);
-        path.push_str(file);
-        match value(&path) {
-            Some(value) => {
-                let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
-                sysctls.insert(name, value);
-                true
-            }
-            None => false,
-        }
-    };
-    for file in GLOBAL {
-        read("", file);
+    for (directory, files) in GLOBAL {
+        read(&mut sysctls, directory, files.iter().copied());
     }
-    for directory in ["ipv4/conf/all/", "ipv4/conf/default/"] {
-        CONF4.iter().for_each(|(_, file)| _ = read(directory, file));
-    }
-    for directory in ["ipv6/conf/all/", "ipv6/conf/default/"] {
-        // A kernel without IPv6 has none of them.
-        if read(directory, "disable_ipv6") {
-            CONF6.iter().for_each(|(_, file)| _ = read(directory, file));
-        }
-    }
-    for (module, files) in MODULES {
-        let directory = format!("{module}/");
-        for file in *files {
-            // Only netfilter's own files come and go with other modules than the directory.
-            if !read(&directory, file) && *module == "bridge" {
-                break;
-            }
+    for (family, table) in [("ipv4", CONF4), ("ipv6", CONF6)] {
+        for device in ["all", "default"] {
+            read(&mut sysctls, &format!("{family}/conf/{device}"), table.iter().map(|(_, file)| *file));
         }
     }
     sysctls
 }
 
+/// Reads files of one directory below /proc/sys/net. The directory is looked up once: that is where all namespaces of
+/// the machine are in each other's way, while its files are its own.
+fn read<'a>(sysctls: &mut Sysctls, directory: &str, files: impl Iterator<Item = &'a str>) {
+    let path = format!("/proc/sys/net/{directory}");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(opened) = open(path.as_str(), flags, Mode::empty()) else { return };
+    let prefix = format!("net.{}.", directory.replace('/', "."));
+    for file in files {
+        if let Some(value) = value(&opened, file) {
+            sysctls.insert(format!("{prefix}{file}"), value);
+        }
+    }
+}
+
 /// The first line of a file of /proc/sys.
-fn value(path: &str) -> Option<String> {
+fn value(directory: &OwnedFd, file: &str) -> Option<String> {
     let mut buffer = [0; 128];
-    let length = File::open(path).ok()?.read(&mut buffer).ok()?;
+    let opened = openat(directory, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let length = File::from(opened).read(&mut buffer).ok()?;
     let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
     Some(text.lines().next().unwrap_or_default().to_owned())
 }

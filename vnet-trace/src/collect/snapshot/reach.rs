@@ -15,13 +15,17 @@ use crate::collect::netlink::link::{self, LinkRead};
 use crate::collect::netlink::{self, Channel, Dump, NetlinkError, nsid};
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;
+use crate::collect::ovs::Switches;
 use crate::model::sight::Gap;
+use crate::model::snapshot::{Link, LinkKind};
 
 /// What the first pass saw of all candidates.
 #[derive(Debug, Default)]
 pub struct Looked {
     /// By candidate.
     pub namespaces: Vec<Look>,
+    /// Pairs of positions that are connected by something else than a device.
+    ties: Vec<(usize, usize)>,
 }
 
 /// What the first pass saw of one namespace.
@@ -58,7 +62,8 @@ impl From<NetlinkError> for Failure {
 /// Looks at the devices of all candidates. Those in `needed` must be readable, of the others a gap remains.
 pub fn look(candidates: &[Candidate], needed: Range<usize>) -> Result<Looked, SnapshotError> {
     let frequent = Mutex::new(needed.clone().collect::<Vec<_>>());
-    let looks = each(candidates, processors(), |_, candidate| look_at(candidate, candidates, &frequent))?;
+    let looks =
+        each(candidates.iter().collect(), processors(), |_, candidate| look_at(candidate, candidates, &frequent))?;
     let mut looked = Looked::default();
     for (index, look) in looks.into_iter().enumerate() {
         let name = candidates.get(index).map_or("?", |candidate| candidate.handle.name());
@@ -137,6 +142,22 @@ pub fn dump_gaps<T>(what: &str, netns: &str, dump: &Dump<T>) -> Vec<Gap> {
     unread.into_iter().chain(interrupted).collect()
 }
 
+/// Ties that no device shows: a port that Open vSwitch made and that was moved into another namespace still leads to
+/// the switch. Gives the positions of the switch's namespace and of the port's.
+pub fn switched(looked: &Looked, candidates: &[Candidate], switches: &Switches) -> Vec<(usize, usize)> {
+    let Some(home) = candidates.iter().position(|candidate| Some(candidate.handle.inode()) == switches.home) else {
+        return Vec::new();
+    };
+    let internal = switches.internal();
+    let made = |link: &Link| {
+        matches!(link.kind, LinkKind::Openvswitch | LinkKind::Tun { tap: true })
+            && internal.contains(&link.name.as_str())
+    };
+    let holds = |look: &Look| look.links.iter().any(|read| made(&read.link));
+    let others = looked.namespaces.iter().enumerate().filter(|(index, look)| *index != home && holds(look));
+    others.map(|(index, _)| (home, index)).collect()
+}
+
 /// The candidates connected with `asked`, itself included, nearest first; the first candidate always comes first, and
 /// `asked` next.
 pub fn connected(looked: &Looked, asked: usize) -> Vec<usize> {
@@ -148,6 +169,13 @@ pub fn connected(looked: &Looked, asked: usize) -> Vec<usize> {
             }
             if let Some(set) = neighbours.get_mut(*owner) {
                 set.insert(index);
+            }
+        }
+    }
+    for (one, other) in &looked.ties {
+        for (from, to) in [(one, other), (other, one)] {
+            if let Some(set) = neighbours.get_mut(*from) {
+                set.insert(*to);
             }
         }
     }
@@ -168,6 +196,11 @@ pub fn connected(looked: &Looked, asked: usize) -> Vec<usize> {
 }
 
 impl Looked {
+    /// Adds ties between namespaces.
+    pub fn tie(&mut self, ties: &[(usize, usize)]) {
+        self.ties.extend_from_slice(ties);
+    }
+
     /// Keeps these candidates, in this order, and renumbers the owners.
     pub fn keep(&mut self, order: &[usize]) {
         let positions: BTreeMap<usize, usize> = order.iter().enumerate().map(|(new, old)| (*old, new)).collect();
@@ -205,7 +238,7 @@ mod tests {
             owners: owners.iter().enumerate().map(|(nsid, owner)| (nsid as i32, *owner)).collect(),
             ..Look::default()
         };
-        Looked { namespaces: owners.iter().map(look).collect() }
+        Looked { namespaces: owners.iter().map(look).collect(), ties: Vec::new() }
     }
 
     #[test]
@@ -215,6 +248,9 @@ mod tests {
         assert_eq!(connected(&looked, 0), [0, 2, 3, 4]);
         assert_eq!(connected(&looked, 6), [0, 6, 5]);
         assert_eq!(connected(&looked, 4), [0, 4, 3, 2]);
+        let mut looked = looked;
+        looked.tie(&[(1, 5)]);
+        assert_eq!(connected(&looked, 6), [0, 6, 5, 1]);
     }
 
     #[test]

@@ -1,5 +1,12 @@
-//! Reads everything of one namespace, from a thread that is in it.
+//! Reads everything of the reached namespaces, from threads that are in them.
+//!
+//! First the [`wiring`] of all, then the [`rest`]. Files under /proc/sys/net are the dear part: the kernel keeps the
+//! entries of all namespaces in one hash chain per name, so that reading them everywhere takes quadratic time. Where
+//! there are more than [`CLOSELY`] namespaces, only those that a packet of the question can pass or stop at are read
+//! closely (see [`close`]); of the others we take what netlink tells: devices with their own sysctls, addresses, routes,
+//! neighbours, filters.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::IpAddr;
 
@@ -16,87 +23,160 @@ use crate::model::id::NetnsId;
 use crate::model::sight::Gap;
 use crate::model::snapshot::{Link, LinkKind, Netns};
 
-/// Reads all members; the result is in their order, each with what could not be read.
-pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<Vec<(Netns, Vec<Gap>)>, SnapshotError> {
-    let work: Vec<_> = members.iter().zip(looked.namespaces).collect();
-    let results = each(&work, processors(), |index, (member, look)| {
-        let mut netns = Netns {
-            id: NetnsId(index as u32),
-            inode: member.handle.inode(),
-            name: if index == 0 && member.name.is_none() { ".".into() } else { member.label() },
-            path: member.path.as_ref().filter(|_| index != 0).map(|path| path.display().to_string()),
-            named: member.name.is_some(),
-            pids: member.pids.clone(),
-            ..Netns::default()
-        };
-        let mut gaps = Vec::new();
-        links(&mut netns, look);
-        if let Err(error) = contents(&mut netns, &mut gaps, request, member, look) {
-            gaps.push(gap("configuration", &netns.name, &*error));
-        }
-        (netns, gaps)
-    })?;
-    Ok(results
-        .into_iter()
-        .zip(members)
-        .enumerate()
-        .map(|(index, (result, member))| {
-            result.unwrap_or_else(|| {
-                let name = member.handle.name().to_owned();
-                let broken = gap("configuration", &name, &NetnsError::BrokenOff { name: name.clone() });
-                (Netns { id: NetnsId(index as u32), name, ..Netns::default() }, vec![broken])
-            })
-        })
-        .collect())
+/// As many namespaces are read closely.
+const CLOSELY: usize = 64;
+
+/// A namespace on its way into the snapshot.
+struct Work<'a> {
+    netns: Netns,
+    gaps: Vec<Gap>,
+    member: &'a Candidate,
+    look: Look,
+    close: bool,
 }
 
-/// The devices of the first pass, with the namespaces of their other ends.
-fn links(netns: &mut Netns, look: &Look) {
+/// Reads all members; the result is in their order, each with what could not be read.
+pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<Vec<(Netns, Vec<Gap>)>, SnapshotError> {
+    let work = members.iter().zip(looked.namespaces).enumerate().map(|(index, (member, look))| Work {
+        netns: named(index, member),
+        gaps: Vec::new(),
+        member,
+        look,
+        close: true,
+    });
+    let mut work = step(work.collect(), members, wiring)?;
+    if request.depth == Depth::Full {
+        choose(request, &mut work);
+        let has_tcx = bpf::has_tcx();
+        work = step(work, members, |work| rest(work, request, has_tcx))?;
+    }
+    Ok(work.into_iter().map(|work| (work.netns, work.gaps)).collect())
+}
+
+/// One step for every namespace, in it.
+fn step<'a>(
+    work: Vec<Work<'a>>,
+    members: &'a [Candidate],
+    read: impl Fn(&mut Work<'a>) -> Result<(), Box<dyn Error>> + Sync,
+) -> Result<Vec<Work<'a>>, SnapshotError> {
+    let done = each(work, processors(), |_, mut work| {
+        let entered = work.member.handle.enter().map_err(Box::from);
+        if let Err(error) = entered.and_then(|()| read(&mut work)) {
+            work.gaps.push(gap("configuration", &work.netns.name, &*error));
+        }
+        work
+    })?;
+    let broken_off = |index: usize, member: &'a Candidate| {
+        let netns = named(index, member);
+        let error = NetnsError::BrokenOff { name: netns.name.clone() };
+        let gaps = vec![gap("configuration", &netns.name, &error)];
+        Work { netns, gaps, member, look: Look::default(), close: false }
+    };
+    let done = done.into_iter().zip(members).enumerate();
+    Ok(done.map(|(index, (work, member))| work.unwrap_or_else(|| broken_off(index, member))).collect())
+}
+
+fn named(index: usize, member: &Candidate) -> Netns {
+    Netns {
+        id: NetnsId(index as u32),
+        inode: member.handle.inode(),
+        name: if index == 0 && member.name.is_none() { ".".into() } else { member.label() },
+        path: member.path.as_ref().filter(|_| index != 0).map(|path| path.display().to_string()),
+        named: member.name.is_some(),
+        pids: member.pids.clone(),
+        ..Netns::default()
+    }
+}
+
+/// Devices, addresses, routes, rules, neighbours: who is wired to whom.
+fn wiring(work: &mut Work<'_>) -> Result<(), Box<dyn Error>> {
+    let Work { netns, gaps, look, .. } = work;
     netns.links = look.links.iter().map(|read| read.link.clone()).collect();
     for link in &mut netns.links {
         let owner = link.link_nsid.and_then(|nsid| look.owners.get(&nsid));
         link.link_netns = owner.map(|owner| NetnsId(*owner as u32));
     }
-}
-
-fn contents(
-    netns: &mut Netns,
-    gaps: &mut Vec<Gap>,
-    request: &Request,
-    member: &Candidate,
-    look: &Look,
-) -> Result<(), Box<dyn Error>> {
-    member.handle.enter()?;
+    let mut noted = Noted { gaps, netns: &netns.name };
     let mut channel = Channel::open(netlink::ROUTE)?;
-    let name = netns.name.clone();
-    let mut noted = Noted { gaps, netns: &name };
     netns.addresses = noted.items("addresses", address::read(&mut channel));
     netns.routes = noted.items("routes", route::read(&mut channel));
     netns.rules = noted.items("rules", rule::read(&mut channel));
     netns.neighbours = noted.items("neighbours", neigh::read(&mut channel));
-    if request.depth == Depth::Wiring {
-        return Ok(());
+    Ok(())
+}
+
+/// Marks the namespaces to read closely: in this order the command's own, the asked one, the owners of the question's
+/// addresses, the owners of gateways, then the nearest.
+fn choose(request: &Request, work: &mut [Work<'_>]) {
+    if work.len() <= CLOSELY {
+        return;
     }
+    let gateways: BTreeSet<IpAddr> = work
+        .iter()
+        .flat_map(|work| &work.netns.routes)
+        .flat_map(|route| &route.nexthops)
+        .filter_map(|hop| hop.gateway)
+        .collect();
+    let owns = |netns: &Netns, wanted: &dyn Fn(&IpAddr) -> bool| {
+        netns.addresses.iter().any(|address| wanted(&address.address))
+    };
+    let mut ranked: Vec<(usize, usize)> = work
+        .iter()
+        .enumerate()
+        .map(|(index, work)| {
+            let rank = match &work.netns {
+                _ if index < 2 => 0,
+                netns if owns(netns, &|address| request.addresses.contains(address)) => 1,
+                netns if owns(netns, &|address| gateways.contains(address)) => 2,
+                _ => 3,
+            };
+            (rank, index)
+        })
+        .collect();
+    ranked.sort_unstable();
+    let left_out = ranked.split_off(CLOSELY);
+    for (_, index) in &left_out {
+        if let Some(work) = work.get_mut(*index) {
+            work.close = false;
+        }
+    }
+    if let Some(first) = work.first_mut() {
+        first.gaps.push(Gap {
+            what: format!("sysctls of no device, counters and sockets of {} network namespaces", left_out.len()),
+            why: "they are too many, and no packet of the question should pass there".into(),
+            help: String::new(),
+        });
+    }
+}
+
+/// Everything else.
+fn rest(work: &mut Work<'_>, request: &Request, has_tcx: bool) -> Result<(), Box<dyn Error>> {
+    let Work { netns, gaps, look, close, .. } = work;
+    let name = netns.name.clone();
+    let mut noted = Noted { gaps, netns: &name };
+    let mut channel = Channel::open(netlink::ROUTE)?;
     netns.fdb = noted.items("forwarding databases", fdb::read(&mut channel, &netns.links));
     netns.bridge_vlans = noted.items("bridge VLANs", vlan::read(&mut channel, &netns.links));
-    netns.sysctls = sysctl::namespace();
-    sysctl::devices(&mut netns.sysctls, &look.links);
-    let tables = noted.items("neighbour tables", neigh::read_parameters(&mut channel));
-    sysctl::neighbour_tables(&mut netns.sysctls, &tables, &netns.links);
     netns.qdiscs = noted.items("queueing disciplines", qdisc::read(&mut channel));
     netns.filters = noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links));
-    if bpf::has_tcx() {
+    if has_tcx {
         let of_link = |link: &Link| bpf::tcx(link.index, matches!(link.kind, LinkKind::Netkit { .. }));
         netns.filters.extend(netns.links.iter().flat_map(of_link));
     }
     bpf::Names::default().fill(netns);
-    netns.counters = procnet::counters();
-    neighbour_counters(netns, &tables);
+    sysctl::devices(&mut netns.sysctls, &look.links);
     netns.multicast = procnet::multicast();
-    netns.sockets = procnet::sockets(request.protocol);
     netns.netfilter = netfilter::read_ruleset(netfilter::DEADLINE);
     ipsec(netns, &mut noted);
-    connections(netns, &mut noted, &request.addresses);
+    if *close {
+        netns.sysctls.append(&mut sysctl::namespace());
+        let tables = noted.items("neighbour tables", neigh::read_parameters(&mut channel));
+        sysctl::neighbour_tables(&mut netns.sysctls, &tables, &netns.links);
+        netns.counters = procnet::counters();
+        neighbour_counters(netns, &tables);
+        netns.sockets = procnet::sockets(request.protocol);
+        connections(netns, &mut noted, &request.addresses);
+    }
     Ok(())
 }
 
