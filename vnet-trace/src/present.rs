@@ -24,7 +24,7 @@ pub mod words;
 mod sample;
 
 use crate::model::diagnosis::Diagnosis;
-use crate::model::exchange::Exchange;
+use crate::model::exchange::{Exchange, Journey};
 use crate::model::recording::Recording;
 use crate::model::sight::Gap;
 
@@ -42,6 +42,14 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
+    /// The journeys to tell of: those that were seen, or, if none was, those of the configuration.
+    pub fn journeys(self) -> (way::Told, &'a [Journey]) {
+        match self.predicted {
+            Some(predicted) if self.observed.journeys.is_empty() => (way::Told::Predicted, &predicted.journeys),
+            _ => (way::Told::Observed, &self.observed.journeys),
+        }
+    }
+
     /// What could not be seen or read, each once: what touches the diagnosis first.
     pub fn gaps(self) -> Vec<&'a Gap> {
         let mut gaps: Vec<&Gap> = Vec::new();

@@ -55,13 +55,18 @@ fn ways(sheet: &mut Sheet, report: Report<'_>) {
     let mut told = BTreeSet::new();
     let finding = report.diagnosis.primary.as_ref();
     let lost = finding.and_then(|finding| way::lost_journey(report.observed, report.predicted, finding));
-    let seen = way::distinct(&report.observed.journeys);
+    let (told_all, all) = report.journeys();
+    let seen = way::distinct(all);
     let start = report.recording.ping.started;
     let mut number = 0;
     sheet.heading("The way, step by step");
-    if seen.is_empty() {
+    if told_all == way::Told::Predicted && lost.is_none() {
+        sheet.paragraph(2, "Worked out from the configuration:");
+    } else if seen.is_empty() && lost.is_none() {
         sheet.paragraph(2, "No packet was seen on any device.");
     }
+    // What is only predicted is told once, below, if it is the packet that was lost.
+    let seen = if told_all == way::Told::Predicted && lost.is_some() { Vec::new() } else { seen };
     for journey in seen {
         number += 1;
         let place = match (&lost, finding) {
@@ -71,11 +76,11 @@ fn ways(sheet: &mut Sheet, report: Report<'_>) {
         journey_told(sheet, report, journey, number, start, &mut told);
         ending(sheet, names, journey, place.is_some());
         for copy in &journey.copies {
-            sheet.item(4, &["a copy: ".into(), way::line(names, copy).into()]);
+            sheet.item(4, &["a copy: ".into(), way::line(report.recording, copy).into()]);
         }
     }
     if let Some((way::Told::Predicted, _, journey)) = lost {
-        sheet.blank().paragraph(2, "Of the packet that was lost, nothing was seen. By the configuration it goes like this:");
+        sheet.blank().paragraph(2, "The way of the packet that was lost, worked out from the configuration:");
         journey_told(sheet, report, journey, number + 1, start, &mut told);
         ending(sheet, names, journey, true);
     }
@@ -90,7 +95,7 @@ fn journey_told(
     told: &mut BTreeSet<&'static str>,
 ) {
     let names = Names::of(report.recording);
-    sheet.blank().prose(2, 5, &[Span::new(Tone::Strong, format!("{number}. {}", words::packet(journey)))]);
+    sheet.blank().prose(2, 5, &[Span::new(Tone::Strong, format!("{number}. {}", words::packet(report.recording, journey)))]);
     let (key, purpose) = purpose(journey.role);
     if told.insert(key) {
         sheet.paragraph(5, purpose);
@@ -180,7 +185,7 @@ fn why(sheet: &mut Sheet, report: Report<'_>, finding: &Finding) {
             ],
         );
         let at = detail::source(report.recording, &evidence.source);
-        if !at.is_empty() {
+        if !at.is_empty() && at != evidence.text {
             sheet.prose(4, 6, &[Span::new(Tone::Faint, at)]);
         }
     }

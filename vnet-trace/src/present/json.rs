@@ -209,6 +209,8 @@ pub struct Gap {
 pub struct Journey {
     /// What the packet is for.
     pub role: Role,
+    /// Whether it was seen or is what the configuration says.
+    pub told: crate::present::way::Told,
     /// Whether it helps the request or the reply along.
     pub leg: crate::model::exchange::Leg,
     /// Echo sequence number.

@@ -67,8 +67,9 @@ fn delivered(report: Report<'_>) -> String {
     let names = Names::of(recording);
     let ping = &recording.ping;
     let mut text = format!("{} answers", recording.question.dst);
-    let arrived = report.observed.with_role(Role::Request, Leg::Forward).find_map(|journey| match journey.fate {
-        Fate::Delivered { netns, device } => Some((netns, device)),
+    let (_, journeys) = report.journeys();
+    let arrived = journeys.iter().find_map(|journey| match (journey.role, journey.leg, &journey.fate) {
+        (Role::Request, Leg::Forward, Fate::Delivered { netns, device }) => Some((*netns, *device)),
         _ => None,
     });
     if let Some((netns, device)) = arrived
@@ -79,9 +80,7 @@ fn delivered(report: Report<'_>) -> String {
             text.push_str(&format!(" ({})", names.device(netns, device)));
         }
     }
-    if let Some((_, _, _)) = rtt(ping)
-        && let Some((_, average, _)) = rtt(ping)
-    {
+    if let Some((_, average, _)) = rtt(ping) {
         text.push_str(&format!(" in {average:.3} ms"));
     }
     if ping.received < ping.sent {
@@ -172,7 +171,8 @@ pub fn asked(recording: &Recording) -> String {
 /// The journeys: the one that matters as a table, the others in a line each.
 fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
     let names = Names::of(report.recording);
-    let journeys = way::distinct(&report.observed.journeys);
+    let (told_all, all) = report.journeys();
+    let journeys = way::distinct(all);
     let finding = report.diagnosis.primary.as_ref();
     let lost = finding.and_then(|finding| {
         way::lost_journey(report.observed, report.predicted, finding).map(|found| (finding, found))
@@ -184,6 +184,9 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
         }
         let last = journeys.iter().rposition(|journey| !way::is_resolution(journey));
         sheet.blank();
+        if told_all == way::Told::Predicted && !journeys.is_empty() {
+            sheet.paragraph(0, "The way, worked out from the configuration:");
+        }
         for (at, journey) in journeys.iter().enumerate() {
             let table = matches!(journey.role, Role::Request | Role::Reply) || last.is_none_or(|last| at > last);
             one(sheet, report, journey, table || level == Detail::Full, level);
@@ -200,12 +203,12 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
                 one(sheet, report, earlier, table, level);
             }
         }
-        sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(journey))]);
+        sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(report.recording, journey))]);
     } else {
         sheet.blank().prose(
             0,
             2,
-            &[Span::new(Tone::Strong, words::packet(journey)), " (nothing of it was seen: by the configuration)".into()],
+            &[Span::new(Tone::Strong, words::packet(report.recording, journey)), Span::new(Tone::Faint, " (worked out from the configuration)")],
         );
     }
     way::write(sheet, 0, report.recording, journey, Some(&finding.place));
@@ -216,14 +219,14 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
 
 fn one(sheet: &mut Sheet, report: Report<'_>, journey: &Journey, table: bool, level: Detail) {
     if table {
-        sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(journey))]);
+        sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(report.recording, journey))]);
         let lost = journey.loss().map(|loss| &loss.place);
         way::write(sheet, 0, report.recording, journey, lost);
         if level == Detail::Full {
             detail::steps(sheet, report.recording, journey);
         }
     } else {
-        sheet.prose(0, 2, &[way::line(Names::of(report.recording), journey).into()]);
+        sheet.prose(0, 2, &[way::line(report.recording, journey).into()]);
     }
 }
 
@@ -253,7 +256,7 @@ fn evidence_item(sheet: &mut Sheet, recording: &Recording, evidence: &Evidence, 
     sheet.item(2, &spans);
     if level == Detail::Full {
         let text = detail::source(recording, &evidence.source);
-        if !text.is_empty() {
+        if !text.is_empty() && text != evidence.text {
             sheet.prose(4, 4, &[Span::new(Tone::Faint, text)]);
         }
     }

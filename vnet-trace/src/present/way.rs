@@ -10,7 +10,8 @@ use crate::model::id::IfIndex;
 use crate::model::recording::Recording;
 
 /// Where the journey shown comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Told {
     /// It was seen.
     Observed,
@@ -104,7 +105,8 @@ pub fn write(sheet: &mut Sheet, indent: usize, recording: &Recording, journey: &
 }
 
 /// A journey in one line, for those that are not the point: `ARP request: who has 10.0.0.2? tell 10.0.0.1 → delivered to ns2`.
-pub fn line(names: Names<'_>, journey: &Journey) -> String {
+pub fn line(recording: &Recording, journey: &Journey) -> String {
+    let names = Names::of(recording);
     let end = match &journey.fate {
         Fate::Delivered { netns, device } => match device {
             Some(device) => format!("reaches {} at {}", names.netns_spoken(*netns), names.device(*netns, *device)),
@@ -117,7 +119,7 @@ pub fn line(names: Names<'_>, journey: &Journey) -> String {
             None => format!("last seen in {}", names.netns_spoken(*netns)),
         },
     };
-    format!("{} → {end}", words::packet(journey))
+    format!("{} → {end}", words::packet(recording, journey))
 }
 
 /// Whether address resolution is all that this journey is for.

@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 
 use super::names::Names;
-use crate::model::exchange::{Action, Fate, Headers, Journey, Opaque, Role, Step};
+use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Opaque, Role, Step};
 use crate::model::diagnosis::{Grade, Risk};
 use crate::model::netfilter::{Backend, Family, RuleRef};
 use crate::model::recording::Recording;
 
 /// Who the packet is: `echo request 10.0.0.1 → 10.0.0.2`.
-pub fn packet(journey: &Journey) -> String {
+///
+/// A request whose source is not known (a prediction begins before the kernel has chosen it) has that of the asker.
+pub fn packet(recording: &Recording, journey: &Journey) -> String {
     let Headers { src, dst, mac_src, .. } = &journey.headers;
+    let asker = recording.ping.source.filter(|_| journey.role == Role::Request && journey.leg == Leg::Forward);
+    let src = &src.or(asker);
     let ip = |address: &Option<IpAddr>| address.map_or_else(|| "?".to_owned(), |address| address.to_string());
     let v6 = dst.or(*src).is_some_and(|address| address.is_ipv6());
     match journey.role {

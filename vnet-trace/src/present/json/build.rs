@@ -14,6 +14,7 @@ use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
 use crate::model::question::{Iface, Protocol};
 use crate::model::recording::{Recording, RouteResult};
 use crate::present::names::Names;
+use crate::present::way::Told;
 use crate::present::{Report, detail, text, words};
 
 /// The document for this answer.
@@ -21,9 +22,9 @@ pub fn document(report: Report<'_>, asked: Asked) -> Document {
     let recording = report.recording;
     let make = Make { recording, names: Names::of(recording) };
     let diagnosis = report.diagnosis;
-    let journeys = match (asked, report.predicted) {
-        (Asked::Predict, Some(predicted)) => &predicted.journeys,
-        _ => &report.observed.journeys,
+    let (told, journeys) = match (asked, report.predicted) {
+        (Asked::Predict, Some(predicted)) => (Told::Predicted, predicted.journeys.as_slice()),
+        _ => report.journeys(),
     };
     Document {
         schema: 1,
@@ -40,7 +41,7 @@ pub fn document(report: Report<'_>, asked: Asked) -> Document {
             .into_iter()
             .map(|gap| Gap { what: gap.what.clone(), why: gap.why.clone(), help: gap.help.clone() })
             .collect(),
-        journeys: journeys.iter().map(|journey| make.journey(journey)).collect(),
+        journeys: journeys.iter().map(|journey| make.journey(told, journey)).collect(),
         ping: make.ping(),
         sight: make.sight(),
         timing_ms: Timing {
@@ -246,7 +247,7 @@ impl Make<'_> {
         details
     }
 
-    fn journey(self, journey: &exchange::Journey) -> Journey {
+    fn journey(self, told: Told, journey: &exchange::Journey) -> Journey {
         let headers = &journey.headers;
         let mut written = object(json!({
             "src": headers.src,
@@ -261,12 +262,13 @@ impl Make<'_> {
         }
         Journey {
             role: journey.role,
+            told,
             leg: journey.leg,
             seq: journey.seq,
             headers: written.into_iter().filter(|(_, value)| !value.is_null()).collect(),
             fate: self.fate(&journey.fate),
             hops: journey.hops().iter().map(|hop| self.hop(hop)).collect(),
-            copies: journey.copies.iter().map(|copy| self.journey(copy)).collect(),
+            copies: journey.copies.iter().map(|copy| self.journey(told, copy)).collect(),
         }
     }
 
