@@ -31,6 +31,7 @@ pub const CASES: &[Case] = &[
     ("devices/a_device_that_is_down_is_no_gap", a_device_that_is_down_is_no_gap),
     ("devices/a_device_that_goes_down_is_heard_again", a_device_that_goes_down_is_heard_again),
     ("devices/a_device_that_never_was_is_a_gap", a_device_that_never_was_is_a_gap),
+    ("devices/without_cap_net_raw_one_gap_names_all", without_cap_net_raw_one_gap_names_all),
     ("devices/a_namespace_that_vanishes_does_no_harm", a_namespace_that_vanishes_does_no_harm),
     ("devices/forty_open_and_close_quickly", forty_open_and_close_quickly),
 ];
@@ -274,6 +275,16 @@ fn a_device_that_never_was_is_a_gap() -> Result<(), Failed> {
         Capture::start(&targets(&["lo", "nodev"])?, &Filter::default(), Key::of(&question("127.0.0.1")), || {})?;
     expect(gaps.len() == 1 && gaps[0].what == "frames on nodev" && !gaps[0].why.is_empty(), &gaps)?;
     expect(capture.devices().len() == 1, &capture.devices())
+}
+
+fn without_cap_net_raw_one_gap_names_all() -> Result<(), Failed> {
+    cable()?;
+    // Of this thread, and of those that it starts.
+    caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_RAW)?;
+    let all = targets(&["a/eth0", "a/lo", "b/eth0", "b/lo"])?;
+    let (capture, gaps) = Capture::start(&all, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let named = gaps.len() == 1 && gaps[0].what == "frames on a/eth0, a/lo and 2 other devices";
+    expect(named && gaps[0].help.contains("CAP_NET_RAW") && capture.devices().is_empty(), &gaps)
 }
 
 fn a_namespace_that_vanishes_does_no_harm() -> Result<(), Failed> {

@@ -130,7 +130,7 @@ impl Capture {
         devices.sort_unstable();
         devices.dedup();
         // Half a device is not a witness.
-        let deaf: Vec<_> = gaps.iter().map(|(device, _)| *device).collect();
+        let deaf: Vec<_> = gaps.iter().map(|unopened| unopened.device).collect();
         devices.retain(|device| !deaf.contains(device));
         let shared = Arc::new(Shared { seen: Mutex::default(), stop });
         let watch =
@@ -139,9 +139,7 @@ impl Capture {
             .name("capture".into())
             .spawn(move || watch.run(&notify))
             .map_err(CaptureError::Wait)?;
-        let mut gaps: Vec<_> = gaps.into_iter().map(|(_, gap)| gap).collect();
-        gaps.sort();
-        gaps.dedup();
+        let gaps = open::summary(gaps);
         Ok((Self { devices, shared, thread: Some(thread) }, gaps))
     }
 

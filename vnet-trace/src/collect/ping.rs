@@ -136,6 +136,16 @@ impl Asker {
     }
 }
 
+/// What was in the error queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Drained {
+    Nothing,
+    /// ICMP errors, ours or not.
+    Icmp,
+    /// A refusal of the kernel, about what is being sent.
+    Local,
+}
+
 /// The state of one asking.
 struct Run {
     asker: Asker,
@@ -197,7 +207,9 @@ impl Run {
             if !self.wants_to_send() && now >= pause {
                 return;
             }
-            let until = [Some(pause), deadline, ask_again.map(|at| at.max(Nanos(now.0 + 1)))];
+            // Whoever asks for a time that has passed must not make us spin.
+            let ask_again = ask_again.map(|at| at.max(after(now, Duration::from_millis(1))));
+            let until = [Some(pause), deadline, ask_again];
             let until = until.into_iter().flatten().min().unwrap_or(pause);
             self.wait(until, control.wake());
         }
@@ -227,17 +239,24 @@ impl Run {
         let seq = self.attempts as u16;
         let request =
             message::request(&self.asker.destination, self.asker.icmp_id(), seq, self.asker.question.size, now);
-        match self.asker.socket.send(&request, &self.asker.destination) {
+        let mut result = self.asker.socket.send(&request, &self.asker.destination);
+        // The kernel hands an ICMP error about an earlier request to whoever calls next; then nothing was sent.
+        while result.is_err() {
+            match self.drain_errors(Some(seq)) {
+                Drained::Icmp => result = self.asker.socket.send(&request, &self.asker.destination),
+                // It says more than errno has: the MTU.
+                Drained::Local => return,
+                Drained::Nothing => break,
+            }
+        }
+        match result {
             Ok(()) => {
                 self.outcome.sent += 1;
                 self.sent_at.insert(seq, now);
             }
             Err(error) => {
-                // A local error (EMSGSIZE) waits in the queue with more to say than errno has.
-                if !self.drain_errors(Some(seq)) {
-                    self.errors += 1;
-                    self.outcome.errors.push(socket::call_failed("sendmsg", &error, Some(seq)));
-                }
+                self.errors += 1;
+                self.outcome.errors.push(socket::call_failed("sendmsg", &error, Some(seq)));
             }
         }
     }
@@ -260,17 +279,21 @@ impl Run {
         }
     }
 
-    /// Takes everything from the error queue; whether there was anything.
-    fn drain_errors(&mut self, sending: Option<u16>) -> bool {
-        let mut any = false;
+    /// Takes everything from the error queue.
+    fn drain_errors(&mut self, sending: Option<u16>) -> Drained {
+        let mut drained = Drained::Nothing;
         while let Some(error) = error_queue::next(&self.asker.socket, &self.asker.destination) {
+            // A raw socket gets everybody's errors, and has to be asked again all the same.
+            drained = drained.max(Drained::Icmp);
             let Some(mut error) = error.about(self.asker.icmp_id()) else { continue };
-            any = true;
-            error.seq = error.seq.or(sending);
+            if error.icmp.is_none() {
+                drained = Drained::Local;
+                error.seq = error.seq.or(sending);
+            }
             self.errors += 1;
             self.outcome.errors.push(error);
         }
-        any
+        drained
     }
 
     fn drain_replies(&mut self) {

@@ -1,5 +1,6 @@
 //! Opening and closing of many handles at once.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 
@@ -51,8 +52,36 @@ impl std::fmt::Debug for Tap {
     }
 }
 
+/// A device that could not be opened.
+pub(super) struct Unopened {
+    pub device: Device,
+    name: String,
+    why: String,
+}
+
+/// One gap for each reason: without a capability all devices fail alike.
+pub(super) fn summary(all: Vec<Unopened>) -> Vec<Gap> {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in all {
+        // The reason may name the device.
+        let names = reasons.entry(one.why.replace(&one.name, "it")).or_default();
+        if !names.contains(&one.name) {
+            names.push(one.name);
+        }
+    }
+    reasons
+        .into_iter()
+        .map(|(why, names)| match names.as_slice() {
+            [first, second, rest @ ..] if rest.len() > 1 => {
+                gap(&format!("{first}, {second} and {} other devices", rest.len()), why)
+            }
+            names => gap(&names.join(", "), why),
+        })
+        .collect()
+}
+
 /// Opens all devices in both directions, and waits until all handles listen.
-pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<(Device, Gap)>) {
+pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<Unopened>) {
     let wanted: Vec<_> = targets
         .iter()
         .filter(|target| target.up)
@@ -72,14 +101,18 @@ pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<(Device,
                 other => other.to_string(),
             })
         });
-        opened.map_err(|why| (target.device, gap(&named(target), why)))
+        opened.map_err(|why| Unopened { device: target.device, name: named(target), why })
     });
     let mut taps = Vec::new();
     let mut gaps = Vec::new();
     // The caller has been told of each handle, or of this.
     if results.len() < wanted.len() {
         let why = "no thread could be started to open a device".to_owned();
-        gaps.extend(wanted.iter().map(|(target, _)| (target.device, gap(&named(target), why.clone()))));
+        gaps.extend(wanted.iter().map(|(target, _)| Unopened {
+            device: target.device,
+            name: named(target),
+            why: why.clone(),
+        }));
     }
     for result in results {
         match result {
@@ -191,5 +224,10 @@ fn named(target: &Target) -> String {
 }
 
 fn gap(name: &str, why: String) -> Gap {
-    Gap { what: format!("frames on {name}"), why, help: String::new() }
+    let help = if why.contains("ermission") || why.contains("not permitted") {
+        "capturing needs CAP_NET_RAW in the device's namespace, and entering the namespace CAP_SYS_ADMIN".to_owned()
+    } else {
+        String::new()
+    };
+    Gap { what: format!("frames on {name}"), why, help }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use proptest::prelude::*;
 
 use super::*;
 use crate::model::id::{IfIndex, Nanos, NetnsId};
@@ -84,4 +85,28 @@ fn a_recording_without_frames_is_a_file_too() {
     let mut file = Vec::new();
     write(&recording, &Exchange::default(), &mut file).unwrap();
     assert!(blocks(&file).iter().all(|block| !matches!(block, Block::EnhancedPacket(_))));
+}
+
+proptest! {
+    #[test]
+    fn random_frames_make_a_readable_file(
+        contents in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..90), 0..3u32, any::<bool>(), any::<u64>()), 0..8)
+    ) {
+        let mut recording = recording();
+        recording.frames = contents
+            .into_iter()
+            .map(|(bytes, ifindex, is_ethernet, time)| Frame {
+                time: Nanos(time),
+                device: Device::new(NetnsId(0), IfIndex(ifindex)),
+                direction: Direction::In,
+                len: 0,
+                bytes,
+                link: if is_ethernet { LinkLayer::Ethernet } else { LinkLayer::Ip },
+            })
+            .collect();
+        let mut file = Vec::new();
+        write(&recording, &Exchange::default(), &mut file).unwrap();
+        let packets = blocks(&file).iter().filter(|block| matches!(block, Block::EnhancedPacket(_))).count();
+        prop_assert_eq!(packets, recording.frames.len());
+    }
 }
