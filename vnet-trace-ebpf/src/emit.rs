@@ -8,9 +8,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use core::ptr;
-use vnet_trace_ebpf::{
-    ARGS, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_MAC, PACKET_BYTES, ProbeId, Record, Role,
-};
+use vnet_trace_ebpf::{ARGS, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_MAC, PACKET_BYTES, ProbeId, Record, Role};
 
 use crate::read::{Access, Copied, Kernel, copy, dev_ifindex, dev_netns, net_inum, number, offset};
 use crate::track::{Context, Sighting};
@@ -51,18 +49,11 @@ pub struct Place {
 
 /// Writes the record of a packet and tells where it was seen.
 #[inline(always)]
-pub fn packet<A: Access>(
-    probe: ProbeId,
-    skb: Kernel,
-    sighting: &Sighting,
-    extra: &Extra,
-) -> Place {
+pub fn packet<A: Access>(probe: ProbeId, skb: Kernel, sighting: &Sighting, extra: &Extra) -> Place {
     // Devices are read by copying even where a typed load would do: for each typed load of a pointer
     // the verifier of newer kernels searches its BTF by name, which takes milliseconds.
-    let dev =
-        if extra.dev.is_null() { number(skb, offset!(skb_dev)) as Kernel } else { extra.dev };
-    let mut place =
-        Place { netns: dev_netns::<Copied>(dev), ifindex: dev_ifindex::<Copied>(dev) };
+    let dev = if extra.dev.is_null() { number(skb, offset!(skb_dev)) as Kernel } else { extra.dev };
+    let mut place = Place { netns: dev_netns::<Copied>(dev), ifindex: dev_ifindex::<Copied>(dev) };
     let mut flags = sighting.flags;
     if place.ifindex == 0 {
         place = place_by_route(skb);
@@ -134,12 +125,7 @@ pub fn packet<A: Access>(
 
 /// Writes a record that has no packet of its own; `fill` completes it.
 #[inline(always)]
-pub fn bare(
-    probe: ProbeId,
-    args: [u64; ARGS],
-    context: Option<Context>,
-    fill: impl FnOnce(*mut Record),
-) {
+pub fn bare(probe: ProbeId, args: [u64; ARGS], context: Option<Context>, fill: impl FnOnce(*mut Record)) {
     let Some(mut entry) = reserve() else {
         return;
     };

@@ -235,13 +235,7 @@ fn ipv6(address: u64) -> Outcome {
 fn carries(protocol: u8) -> bool {
     matches!(
         protocol,
-        IPPROTO_ICMP
-            | IPPROTO_IPIP
-            | IPPROTO_UDP
-            | IPPROTO_IPV6
-            | IPPROTO_FRAGMENT
-            | IPPROTO_GRE
-            | IPPROTO_ICMPV6
+        IPPROTO_ICMP | IPPROTO_IPIP | IPPROTO_UDP | IPPROTO_IPV6 | IPPROTO_FRAGMENT | IPPROTO_GRE | IPPROTO_ICMPV6
     )
 }
 
@@ -294,11 +288,7 @@ fn quoted_ipv4(address: u64) -> Outcome {
         return NOTHING;
     }
     let echo: [u8; 8] = copy(address + u64::from(header[0] & 0xf) * 4);
-    if matches!(echo[0], 0 | 8) && identifier_wanted(echo[4], echo[5]) {
-        role(Role::IcmpError)
-    } else {
-        NOTHING
-    }
+    if matches!(echo[0], 0 | 8) && identifier_wanted(echo[4], echo[5]) { role(Role::IcmpError) } else { NOTHING }
 }
 
 /// RFC 4443 and RFC 4861.
@@ -325,11 +315,7 @@ fn quoted_ipv6(address: u64) -> Outcome {
         _ => return NOTHING,
     };
     let echo: [u8; 8] = copy(at);
-    if matches!(echo[0], 128 | 129) && identifier_wanted(echo[4], echo[5]) {
-        role(Role::IcmpError)
-    } else {
-        NOTHING
-    }
+    if matches!(echo[0], 128 | 129) && identifier_wanted(echo[4], echo[5]) { role(Role::IcmpError) } else { NOTHING }
 }
 
 #[inline(always)]
@@ -348,9 +334,7 @@ fn udp(at: u64, length: u32) -> Outcome {
     let ports: [u8; 4] = copy(at);
     let port = be16(ports[2], ports[3]);
     let tunnels = config!(tunnel_ports);
-    if port == 0
-        || (port != tunnels[0] && port != tunnels[1] && port != tunnels[2] && port != tunnels[3])
-    {
+    if port == 0 || (port != tunnels[0] && port != tunnels[1] && port != tunnels[2] && port != tunnels[3]) {
         return NOTHING;
     }
     let mut skip = length + 16;

@@ -324,12 +324,7 @@ impl Config {
         for (index, port) in self.tunnel_ports.iter().enumerate() {
             bytes[index * 2..index * 2 + 2].copy_from_slice(&port.to_ne_bytes());
         }
-        bytes[8..12].copy_from_slice(&[
-            self.mode,
-            self.only_netns,
-            self.kfree_reason,
-            self.consume_location,
-        ]);
+        bytes[8..12].copy_from_slice(&[self.mode, self.only_netns, self.kfree_reason, self.consume_location]);
         bytes
     }
 }

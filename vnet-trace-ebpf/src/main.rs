@@ -11,10 +11,7 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
-#![expect(
-    unsafe_code,
-    reason = "kernel memory is read through raw pointers; the kernel's verifier checks each access"
-)]
+#![expect(unsafe_code, reason = "kernel memory is read through raw pointers; the kernel's verifier checks each access")]
 
 mod emit;
 mod filter;

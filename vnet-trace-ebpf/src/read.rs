@@ -32,14 +32,8 @@ pub static OFFSETS: Offsets = Offsets::ABSENT;
 
 /// What is asked for, written before load.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config {
-    tunnel_ports: [0; 4],
-    mode: 0,
-    only_netns: 0,
-    kfree_reason: 0,
-    consume_location: 0,
-    reserved: [0; 4],
-};
+pub static CONFIG: Config =
+    Config { tunnel_ports: [0; 4], mode: 0, only_netns: 0, kfree_reason: 0, consume_location: 0, reserved: [0; 4] };
 
 /// Reads one field of [`OFFSETS`].
 macro_rules! offset {
@@ -144,11 +138,7 @@ pub fn copy<T: Copy + Default>(address: u64) -> T {
     // SAFETY: the helper checks the address, and on failure fills the memory with zeroes, which are
     // a value of the integers and arrays of integers that this is used for.
     unsafe {
-        probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address as *const c_void,
-        );
+        probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
         value.assume_init()
     }
 }

@@ -146,8 +146,7 @@ pub fn follow<A: Access>(skb: Kernel, begin: Begin) -> Option<Sighting> {
     {
         return None;
     }
-    let sighting =
-        Sighting { head, origin: new_origin(), network: at, role, flags: cloned | FLAG_FIRST };
+    let sighting = Sighting { head, origin: new_origin(), network: at, role, flags: cloned | FLAG_FIRST };
     remember(key, &sighting);
     remember_head(key, &sighting);
     Some(sighting)
@@ -181,13 +180,7 @@ pub fn enter(skb: u64, sighting: &Sighting, netns: u32, ifindex: u32) {
     if let Some(context) = CONTEXT.get_ptr_mut(0) {
         // SAFETY: the element is this CPU's own.
         unsafe {
-            *context = Context {
-                skb,
-                head: sighting.head,
-                origin: sighting.origin,
-                netns,
-                ifindex,
-            };
+            *context = Context { skb, head: sighting.head, origin: sighting.origin, netns, ifindex };
         }
     }
 }

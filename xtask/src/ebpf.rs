@@ -5,6 +5,8 @@
 //! (package `rustc-web` or `rustc`, with `libstd-rust-…-bpf…` where it is split), whose version must match that
 //! of the checked-in object for a comparison to mean anything: the object says which one built it.
 
+mod btf;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +19,9 @@ const OBJECT: &str = "vnet-trace/probes.bpf.o";
 
 /// The target that bpf-linker links for.
 const TARGET: &str = "bpfel-unknown-none";
+
+/// Takes sections out of object files and puts them in.
+const OBJCOPY: &str = "llvm-objcopy";
 
 /// Arguments of `ebpf`.
 #[derive(clap::Args)]
@@ -58,7 +63,7 @@ pub fn ebpf(check: bool) -> Result<()> {
 /// Compiles, links and strips; returns where the result is.
 fn build() -> Result<PathBuf> {
     for (program, source) in
-        [("bpf-linker", "cargo install bpf-linker --version 0.13.0"), ("llvm-strip", "the package llvm")]
+        [("bpf-linker", "cargo install bpf-linker --version 0.13.0"), (OBJCOPY, "the package llvm")]
     {
         if !shell::has(program) && !in_cargo_home(program) {
             bail!("building the probes needs {program}: it comes from {source}");
@@ -85,9 +90,34 @@ fn build() -> Result<PathBuf> {
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&workspace).join("\u{1f}")),
     )?;
     let built = target_folder.join(TARGET).join("release/probes");
-    let stripped = target_folder.join("probes.bpf.o");
-    // The kernel reads `.BTF` and `.BTF.ext`; the rest of the debugging information is for nobody.
-    shell::run(Command::new("llvm-strip").arg("--strip-debug").arg(&built).arg("-o").arg(&stripped))?;
+    strip(&built, &target_folder)
+}
+
+/// Takes out all debugging information but the types, which the verifier needs.
+fn strip(built: &Path, folder: &Path) -> Result<PathBuf> {
+    let file = |name: &str| folder.join(name);
+    let (types, functions) = (file("types"), file("functions"));
+    let section = |option: &str, name: &str, file: &Path| format!("--{option}={name}={}", file.display());
+    shell::run(
+        Command::new(OBJCOPY)
+            .arg(section("dump-section", ".BTF", &types))
+            .arg(section("dump-section", ".BTF.ext", &functions))
+            .arg(built)
+            .arg("/dev/null"),
+    )?;
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let (less_types, less_functions) = btf::without_lines(&read(&types)?, &read(&functions)?)?;
+    std::fs::write(&types, less_types)?;
+    std::fs::write(&functions, less_functions)?;
+    let stripped = file("probes.bpf.o");
+    shell::run(
+        Command::new(OBJCOPY)
+            .args(["--strip-debug", "--remove-section=.rel.BTF", "--remove-section=.rel.BTF.ext"])
+            .arg(section("update-section", ".BTF", &types))
+            .arg(section("update-section", ".BTF.ext", &functions))
+            .arg(built)
+            .arg(&stripped),
+    )?;
     Ok(stripped)
 }
 

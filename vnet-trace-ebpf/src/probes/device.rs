@@ -45,8 +45,7 @@ pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
 pub fn tp_netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
     let skb: Kernel = ctx.arg(0);
     if let Some(sighting) = track::follow::<Direct>(skb, Begin::AtData) {
-        let place =
-            emit::packet::<Direct>(ProbeId::NetifReceiveSkb, skb, &sighting, &Extra::NONE);
+        let place = emit::packet::<Direct>(ProbeId::NetifReceiveSkb, skb, &sighting, &Extra::NONE);
         track::enter(skb as u64, &sighting, place.netns, place.ifindex);
     }
     0

@@ -7,17 +7,13 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint};
-use aya_ebpf::programs::{
-    FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
 use vnet_trace_ebpf::{ProbeId, Record};
 
 use crate::emit::{self, Extra};
 use crate::filter;
 use crate::probes::{Pocket, packet_entry, put, seen, take};
-use crate::read::{
-    Access, Copied, Direct, Kernel, copy, dev_ifindex, dev_netns, net_inum, offset,
-};
+use crate::read::{Access, Copied, Direct, Kernel, copy, dev_ifindex, dev_netns, net_inum, offset};
 use crate::track::{self, Begin, Context};
 
 const AF_INET: u8 = 2;
@@ -37,25 +33,15 @@ pub fn raw_fib_table_lookup(ctx: RawTracePointContext) -> i32 {
     }
     let hop: Kernel = ctx.arg(2);
     let dev = Copied::pointer(hop, offset!(nhc_dev));
-    let next = NextHop {
-        ifindex: dev_ifindex::<Copied>(dev),
-        netns: dev_netns::<Copied>(dev),
-        gateway: gateway(hop),
-    };
+    let next = NextHop { ifindex: dev_ifindex::<Copied>(dev), netns: dev_netns::<Copied>(dev), gateway: gateway(hop) };
     let family: u8 = Copied::field(hop, offset!(nhc_gw_family));
     let scope: u8 = Copied::field(flow, offset!(flow4_scope));
     let table: u64 = ctx.arg(0);
     let error: u64 = ctx.arg(3);
     let iif: u32 = Copied::field(flow, offset!(flow4_iif));
     let oif: u32 = Copied::field(flow, offset!(flow4_oif));
-    let args = [
-        table & 0xffff_ffff,
-        u64::from(iif),
-        u64::from(oif),
-        error & 0xffff_ffff,
-        u64::from(scope),
-        u64::from(family),
-    ];
+    let args =
+        [table & 0xffff_ffff, u64::from(iif), u64::from(oif), error & 0xffff_ffff, u64::from(scope), u64::from(family)];
     let netns = if next.netns != 0 { next.netns } else { task_netns() };
     lookup(ProbeId::FibTableLookup, args, context, netns, &source, &destination, &next);
     0
@@ -75,30 +61,15 @@ pub fn raw_fib6_table_lookup(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let nh = Copied::pointer(result, offset!(fib6_result_nh));
-    let hop = if nh.is_null() {
-        ptr::null()
-    } else {
-        (nh as u64 + u64::from(offset!(fib6_nh_common))) as Kernel
-    };
+    let hop = if nh.is_null() { ptr::null() } else { (nh as u64 + u64::from(offset!(fib6_nh_common))) as Kernel };
     let dev = Copied::pointer(hop, offset!(nhc_dev));
-    let next = NextHop {
-        ifindex: dev_ifindex::<Copied>(dev),
-        netns: dev_netns::<Copied>(dev),
-        gateway: gateway(hop),
-    };
+    let next = NextHop { ifindex: dev_ifindex::<Copied>(dev), netns: dev_netns::<Copied>(dev), gateway: gateway(hop) };
     let table: u32 = Copied::field(table, offset!(fib6_table_id));
     let iif: u32 = Copied::field(flow, offset!(flow6_iif));
     let oif: u32 = Copied::field(flow, offset!(flow6_oif));
     let kind: u8 = Copied::field(result, offset!(fib6_result_type));
     let flags: u32 = Copied::field(result, offset!(fib6_result_flags));
-    let args = [
-        u64::from(table),
-        u64::from(iif),
-        u64::from(oif),
-        0,
-        u64::from(kind),
-        u64::from(flags),
-    ];
+    let args = [u64::from(table), u64::from(iif), u64::from(oif), 0, u64::from(kind), u64::from(flags)];
     let netns = net_inum::<Copied>(net);
     lookup(ProbeId::Fib6TableLookup, args, context, netns, &source, &destination, &next);
     0
@@ -150,9 +121,7 @@ fn lookup(
 #[inline(always)]
 fn flow_wanted(source: &[u8; 16], destination: &[u8; 16]) -> bool {
     filter::address_wanted(destination)
-        && (*source == NO_ADDRESS
-            || *source == filter::mapped(0, 0, 0, 0)
-            || filter::address_wanted(source))
+        && (*source == NO_ADDRESS || *source == filter::mapped(0, 0, 0, 0) || filter::address_wanted(source))
 }
 
 #[inline(always)]
@@ -201,12 +170,7 @@ pub fn fexit_fib_validate_source(ctx: FExitContext) -> i32 {
 #[kprobe]
 pub fn kprobe_fib_validate_source(ctx: ProbeContext) -> u32 {
     let skb: u64 = ctx.arg(0).unwrap_or(0);
-    let values = [
-        ctx.arg(1).unwrap_or(0),
-        ctx.arg(2).unwrap_or(0),
-        ctx.arg(4).unwrap_or(0),
-        ctx.arg(5).unwrap_or(0),
-    ];
+    let values = [ctx.arg(1).unwrap_or(0), ctx.arg(2).unwrap_or(0), ctx.arg(4).unwrap_or(0), ctx.arg(5).unwrap_or(0)];
     pocket_packet(ProbeId::FibValidateSource, skb, values);
     0
 }
@@ -230,11 +194,8 @@ pub fn kretprobe_fib_validate_source(ctx: RetProbeContext) -> u32 {
 #[fexit]
 pub fn fexit_ip_route_input_noref(ctx: FExitContext) -> i32 {
     let value: u64 = ctx.arg(5);
-    let extra = Extra {
-        args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, 0, 0],
-        dev: ctx.arg(4),
-        other: ptr::null(),
-    };
+    let extra =
+        Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, 0, 0], dev: ctx.arg(4), other: ptr::null() };
     seen::<Direct>(ProbeId::IpRouteInput, ctx.arg(0), Begin::No, &extra);
     0
 }
@@ -242,8 +203,7 @@ pub fn fexit_ip_route_input_noref(ctx: FExitContext) -> i32 {
 #[kprobe]
 pub fn kprobe_ip_route_input_noref(ctx: ProbeContext) -> u32 {
     let skb: u64 = ctx.arg(0).unwrap_or(0);
-    let values =
-        [ctx.arg(1).unwrap_or(0), ctx.arg(2).unwrap_or(0), ctx.arg(4).unwrap_or(0), 0];
+    let values = [ctx.arg(1).unwrap_or(0), ctx.arg(2).unwrap_or(0), ctx.arg(4).unwrap_or(0), 0];
     pocket_packet(ProbeId::IpRouteInput, skb, values);
     0
 }

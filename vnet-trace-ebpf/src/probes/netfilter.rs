@@ -58,8 +58,7 @@ fn enter<A: Access>(skb: Kernel, state: Kernel) {
         pair(u32::from(hook), u32::from(family)),
         u64::from(sighting.role),
     ];
-    let pocket =
-        Pocket { skb: skb as u64, head: sighting.head, origin: sighting.origin, values };
+    let pocket = Pocket { skb: skb as u64, head: sighting.head, origin: sighting.origin, values };
     put(ProbeId::NfHookSlow, &pocket);
 }
 

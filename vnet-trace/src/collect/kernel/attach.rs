@@ -184,11 +184,7 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::SkbClone,
-        targets: &[Target::Fexit {
-            program: "fexit_skb_clone",
-            function: "skb_clone",
-            arguments: 2,
-        }],
+        targets: &[Target::Fexit { program: "fexit_skb_clone", function: "skb_clone", arguments: 2 }],
         needs: Needs::Core,
         blind: "copies whose headers are changed before any other probe sees them",
     },
@@ -218,10 +214,7 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::VethXmit,
-        targets: &[
-            fentry("fentry_veth_xmit", "veth_xmit", 2),
-            kprobe("kprobe_veth_xmit", "veth_xmit"),
-        ],
+        targets: &[fentry("fentry_veth_xmit", "veth_xmit", 2), kprobe("kprobe_veth_xmit", "veth_xmit")],
         needs: Needs::Module("veth"),
         blind: "nothing that net_dev_start_xmit does not show",
     },
@@ -246,11 +239,7 @@ pub const TABLE: &[AttachPoint] = &[
     AttachPoint {
         probe: ProbeId::FibValidateSource,
         targets: &[
-            Target::Fexit {
-                program: "fexit_fib_validate_source",
-                function: "fib_validate_source",
-                arguments: 8,
-            },
+            Target::Fexit { program: "fexit_fib_validate_source", function: "fib_validate_source", arguments: 8 },
             Target::KprobeKretprobe {
                 entry: "kprobe_fib_validate_source",
                 exit: "kretprobe_fib_validate_source",
@@ -263,11 +252,7 @@ pub const TABLE: &[AttachPoint] = &[
     AttachPoint {
         probe: ProbeId::IpRouteInput,
         targets: &[
-            Target::Fexit {
-                program: "fexit_ip_route_input_noref",
-                function: "ip_route_input_noref",
-                arguments: 5,
-            },
+            Target::Fexit { program: "fexit_ip_route_input_noref", function: "ip_route_input_noref", arguments: 5 },
             Target::KprobeKretprobe {
                 entry: "kprobe_ip_route_input_noref",
                 exit: "kretprobe_ip_route_input_noref",
@@ -279,19 +264,13 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::IpForward,
-        targets: &[
-            fentry("fentry_ip_forward", "ip_forward", 1),
-            kprobe("kprobe_ip_forward", "ip_forward"),
-        ],
+        targets: &[fentry("fentry_ip_forward", "ip_forward", 1), kprobe("kprobe_ip_forward", "ip_forward")],
         needs: Needs::Core,
         blind: "that an IPv4 packet is being forwarded; it shows when it is transmitted",
     },
     AttachPoint {
         probe: ProbeId::Ip6Forward,
-        targets: &[
-            fentry("fentry_ip6_forward", "ip6_forward", 1),
-            kprobe("kprobe_ip6_forward", "ip6_forward"),
-        ],
+        targets: &[fentry("fentry_ip6_forward", "ip6_forward", 1), kprobe("kprobe_ip6_forward", "ip6_forward")],
         needs: Needs::Module("ipv6"),
         blind: "that an IPv6 packet is being forwarded; it shows when it is transmitted",
     },
@@ -306,19 +285,13 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::IcmpRcv,
-        targets: &[
-            fentry("fentry_icmp_rcv", "icmp_rcv", 1),
-            kprobe("kprobe_icmp_rcv", "icmp_rcv"),
-        ],
+        targets: &[fentry("fentry_icmp_rcv", "icmp_rcv", 1), kprobe("kprobe_icmp_rcv", "icmp_rcv")],
         needs: Needs::Core,
         blind: "that ICMP got the packet past the input rules",
     },
     AttachPoint {
         probe: ProbeId::IcmpEcho,
-        targets: &[
-            fentry("fentry_icmp_echo", "icmp_echo", 1),
-            kprobe("kprobe_icmp_echo", "icmp_echo"),
-        ],
+        targets: &[fentry("fentry_icmp_echo", "icmp_echo", 1), kprobe("kprobe_icmp_echo", "icmp_echo")],
         needs: Needs::Core,
         blind: "that an echo request is about to be answered",
     },
@@ -334,37 +307,25 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::Icmpv6Rcv,
-        targets: &[
-            fentry("fentry_icmpv6_rcv", "icmpv6_rcv", 1),
-            kprobe("kprobe_icmpv6_rcv", "icmpv6_rcv"),
-        ],
+        targets: &[fentry("fentry_icmpv6_rcv", "icmpv6_rcv", 1), kprobe("kprobe_icmpv6_rcv", "icmpv6_rcv")],
         needs: Needs::Module("ipv6"),
         blind: "that ICMPv6 got the packet past the input rules",
     },
     AttachPoint {
         probe: ProbeId::Icmp6Send,
-        targets: &[
-            fentry("fentry_icmp6_send", "icmp6_send", 6),
-            kprobe("kprobe_icmp6_send", "icmp6_send"),
-        ],
+        targets: &[fentry("fentry_icmp6_send", "icmp6_send", 6), kprobe("kprobe_icmp6_send", "icmp6_send")],
         needs: Needs::Module("ipv6"),
         blind: "which packet an ICMPv6 error is about, before the error itself is seen",
     },
     AttachPoint {
         probe: ProbeId::ArpProcess,
-        targets: &[
-            fentry("fentry_arp_process", "arp_process", 3),
-            kprobe("kprobe_arp_process", "arp_process"),
-        ],
+        targets: &[fentry("fentry_arp_process", "arp_process", 3), kprobe("kprobe_arp_process", "arp_process")],
         needs: Needs::Core,
         blind: "that an ARP packet got past the device's flags and the ARP rules",
     },
     AttachPoint {
         probe: ProbeId::NdiscRcv,
-        targets: &[
-            fentry("fentry_ndisc_rcv", "ndisc_rcv", 1),
-            kprobe("kprobe_ndisc_rcv", "ndisc_rcv"),
-        ],
+        targets: &[fentry("fentry_ndisc_rcv", "ndisc_rcv", 1), kprobe("kprobe_ndisc_rcv", "ndisc_rcv")],
         needs: Needs::Module("ipv6"),
         blind: "that a neighbour discovery packet got past the input rules",
     },
@@ -406,10 +367,7 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::BrForward,
-        targets: &[
-            fentry("fentry_br_forward", "br_forward", 4),
-            kprobe("kprobe_br_forward", "br_forward"),
-        ],
+        targets: &[fentry("fentry_br_forward", "br_forward", 4), kprobe("kprobe_br_forward", "br_forward")],
         needs: Needs::Module("bridge"),
         blind: "which port the forwarding database chose, when the port then refuses",
     },
@@ -478,19 +436,13 @@ pub const TABLE: &[AttachPoint] = &[
     },
     AttachPoint {
         probe: ProbeId::VxlanXmit,
-        targets: &[
-            fentry("fentry_vxlan_xmit", "vxlan_xmit", 2),
-            kprobe("kprobe_vxlan_xmit", "vxlan_xmit"),
-        ],
+        targets: &[fentry("fentry_vxlan_xmit", "vxlan_xmit", 2), kprobe("kprobe_vxlan_xmit", "vxlan_xmit")],
         needs: Needs::Module("vxlan"),
         blind: "nothing that net_dev_start_xmit does not show",
     },
     AttachPoint {
         probe: ProbeId::VxlanRcv,
-        targets: &[
-            fentry("fentry_vxlan_rcv", "vxlan_rcv", 2),
-            kprobe("kprobe_vxlan_rcv", "vxlan_rcv"),
-        ],
+        targets: &[fentry("fentry_vxlan_rcv", "vxlan_rcv", 2), kprobe("kprobe_vxlan_rcv", "vxlan_rcv")],
         needs: Needs::Module("vxlan"),
         blind: "that a VXLAN socket got the outer packet",
     },
@@ -537,8 +489,7 @@ mod tests {
 
     #[test]
     fn no_program_is_used_twice() {
-        let programs: Vec<_> =
-            TABLE.iter().flat_map(|row| row.targets).flat_map(Target::programs).collect();
+        let programs: Vec<_> = TABLE.iter().flat_map(|row| row.targets).flat_map(Target::programs).collect();
         let distinct: HashSet<_> = programs.iter().collect();
         assert_eq!(programs.len(), distinct.len());
     }

@@ -117,17 +117,12 @@ impl Btf {
     }
 
     fn read(path: &Path, base: Option<Arc<Self>>, wanted: &Wanted) -> Result<Self, BtfError> {
-        let data = std::fs::read(path)
-            .map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        let data = std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
         Self::parse(data, base, wanted)
     }
 
     /// Parses BTF.
-    pub fn parse(
-        data: Vec<u8>,
-        base: Option<Arc<Self>>,
-        wanted: &Wanted,
-    ) -> Result<Self, BtfError> {
+    pub fn parse(data: Vec<u8>, base: Option<Arc<Self>>, wanted: &Wanted) -> Result<Self, BtfError> {
         if data.len() < HEADER {
             return Err(BtfError::Truncated { section: "header", needed: HEADER, had: data.len() });
         }
@@ -139,14 +134,12 @@ impl Btf {
         let start = header(4);
         let (type_at, type_bytes) = (start + header(8), header(12));
         let (strings, string_bytes) = (start + header(16), header(20));
-        for (section, end) in [("types", type_at + type_bytes), ("strings", strings + string_bytes)]
-        {
+        for (section, end) in [("types", type_at + type_bytes), ("strings", strings + string_bytes)] {
             if end > data.len() {
                 return Err(BtfError::Truncated { section, needed: end, had: data.len() });
             }
         }
-        let mut btf =
-            Self { data, types: Vec::new(), strings, string_bytes, base, named: HashMap::new() };
+        let mut btf = Self { data, types: Vec::new(), strings, string_bytes, base, named: HashMap::new() };
         btf.sweep(type_at, type_at + type_bytes, wanted)?;
         Ok(btf)
     }
@@ -171,13 +164,10 @@ impl Btf {
             if let Some(named_kind) = named_kind {
                 let name = self.string(word(&self.data, at));
                 if wanted.contains(name) || named_kind == Kind::Enum && is_reasons(name) {
-                    named
-                        .entry((named_kind, String::from_utf8_lossy(name).into_owned()))
-                        .or_insert(id);
+                    named.entry((named_kind, String::from_utf8_lossy(name).into_owned())).or_insert(id);
                 }
             }
-            at += 12
-                + trailing_bytes(kind, vlen_of(info)).ok_or(BtfError::Kind { id, kind })?;
+            at += 12 + trailing_bytes(kind, vlen_of(info)).ok_or(BtfError::Kind { id, kind })?;
         }
         if at > end {
             return Err(BtfError::Truncated { section: "types", needed: at, had: end });
@@ -221,15 +211,13 @@ impl Btf {
             let member_type = self.word(id, at + 4);
             let offset = self.word(id, at + 8);
             // With the flag set, the upper byte is the width of a bit field.
-            let (bit_offset, width) =
-                if info >> 31 == 1 { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+            let (bit_offset, width) = if info >> 31 == 1 { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
             if member_name == name.as_bytes() {
                 let bit_size = (width != 0).then_some(width);
                 return Some((Field { bit_offset, bit_size }, member_type));
             }
             if member_name.is_empty()
-                && let Some((inner, found)) =
-                    self.resolve(member_type).and_then(|id| self.member(id, name, depth + 1))
+                && let Some((inner, found)) = self.resolve(member_type).and_then(|id| self.member(id, name, depth + 1))
             {
                 let bit_offset = bit_offset + inner.bit_offset;
                 return Some((Field { bit_offset, ..inner }, found));
@@ -259,8 +247,7 @@ impl Btf {
             .and_then(|proto| self.type_word(proto))
             .and_then(|returned| self.resolve(returned))
             .is_some_and(|returned| {
-                self.info(returned)
-                    .is_some_and(|info| matches!(kind_of(info), KIND_ENUM | KIND_ENUM64))
+                self.info(returned).is_some_and(|info| matches!(kind_of(info), KIND_ENUM | KIND_ENUM64))
                     && self.name(returned) == Some(enumeration.as_bytes())
             })
     }
@@ -422,9 +409,9 @@ impl Wanted {
 
     fn contains(&self, name: &[u8]) -> bool {
         name.first().is_some_and(|first| {
-            self.by_first.get(usize::from(*first)).is_some_and(|lengths| {
-                lengths & 1 << (name.len() & 63) != 0 && self.names.contains(name)
-            })
+            self.by_first
+                .get(usize::from(*first))
+                .is_some_and(|lengths| lengths & 1 << (name.len() & 63) != 0 && self.names.contains(name))
         })
     }
 }
@@ -434,8 +421,7 @@ fn is_reasons(name: &[u8]) -> bool {
 }
 
 fn word(data: &[u8], at: usize) -> u32 {
-    data.get(at..at + 4)
-        .map_or(0, |bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    data.get(at..at + 4).map_or(0, |bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
 fn kind_of(info: u32) -> u8 {
@@ -462,5 +448,3 @@ fn trailing_bytes(kind: u8, vlen: usize) -> Option<usize> {
         _ => return None,
     })
 }
-
-

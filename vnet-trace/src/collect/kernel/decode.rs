@@ -110,22 +110,18 @@ fn kind(record: &KernelRecord, names: &mut Names<'_>) -> EventKind {
             error: lookup.error,
             nexthop: record.other.and_then(|device| resolve(device, names)),
         },
-        Detail::ValidateSource { value, reason, .. } | Detail::RouteInput { value, reason, .. } => {
-            EventKind::Return {
-                function: attach::place(record.probe).to_owned(),
-                value: i64::from(*value),
-                meaning: reason_text(reason.as_ref()).or_else(|| errno(*value)),
-            }
-        }
+        Detail::ValidateSource { value, reason, .. } | Detail::RouteInput { value, reason, .. } => EventKind::Return {
+            function: attach::place(record.probe).to_owned(),
+            value: i64::from(*value),
+            meaning: reason_text(reason.as_ref()).or_else(|| errno(*value)),
+        },
         Detail::IcmpSend { kind, code } => EventKind::IcmpSend { kind: *kind, code: *code },
         Detail::Neigh(neigh) => EventKind::Neigh {
             address: neigh.address,
             lladdr: neigh.lladdr.map(MacAddr),
             state: u16::from(neigh.new_state.unwrap_or(neigh.state)),
         },
-        Detail::NfHook { value, hook, family } => {
-            EventKind::Netfilter { pf: *family, hook: *hook, verdict: *value }
-        }
+        Detail::NfHook { value, hook, family } => EventKind::Netfilter { pf: *family, hook: *hook, verdict: *value },
         Detail::OvsAction { .. } | Detail::SocketRead { .. } => {
             EventKind::Enter { function: attach::place(record.probe).to_owned() }
         }
@@ -143,12 +139,7 @@ fn passed(probe: ProbeId) -> EventKind {
 }
 
 /// A queueing discipline says why before the drop itself is reported; only the latter ends the packet.
-fn drop_event(
-    probe: ProbeId,
-    reason: Option<&DropReason>,
-    location: u64,
-    names: &mut Names<'_>,
-) -> EventKind {
+fn drop_event(probe: ProbeId, reason: Option<&DropReason>, location: u64, names: &mut Names<'_>) -> EventKind {
     if probe == ProbeId::QdiscDrop {
         return EventKind::Return {
             function: attach::place(probe).to_owned(),
@@ -194,11 +185,7 @@ fn mac_header(bytes: [u8; 14]) -> MacHeader {
         address.copy_from_slice(&bytes[from..from + 6]);
         MacAddr(address)
     };
-    MacHeader {
-        dst: address(0),
-        src: address(6),
-        ethertype: u16::from_be_bytes([bytes[12], bytes[13]]),
-    }
+    MacHeader { dst: address(0), src: address(6), ethertype: u16::from_be_bytes([bytes[12], bytes[13]]) }
 }
 
 #[cfg(test)]

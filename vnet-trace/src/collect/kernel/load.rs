@@ -206,15 +206,13 @@ impl KernelTypes {
     fn read() -> Result<Self, String> {
         let wanted = wanted_names();
         let btf = Arc::new(Btf::vmlinux(&wanted).map_err(|error| chain(&error))?);
-        let modules: Vec<Btf> =
-            MODULES.iter().filter_map(|name| Btf::module(name, &btf, &wanted).ok()).collect();
+        let modules: Vec<Btf> = MODULES.iter().filter_map(|name| Btf::module(name, &btf, &wanted).ok()).collect();
         let offsets = offsets::resolve(&btf, modules.iter());
         if let Some(field) = offsets::missing(&offsets) {
             return Err(format!("the kernel's BTF has no {field}"));
         }
         let reasons = Reasons::read(&btf, modules.iter());
-        let for_loader = aya::Btf::parse(&btf.skeleton(), aya::Endianness::default())
-            .map_err(|error| chain(&error))?;
+        let for_loader = aya::Btf::parse(&btf.skeleton(), aya::Endianness::default()).map_err(|error| chain(&error))?;
         Ok(Self { btf, modules, offsets, reasons, for_loader })
     }
 }
@@ -231,11 +229,7 @@ fn wanted_names() -> Wanted {
     Wanted::new(names.iter().map(String::as_str))
 }
 
-fn load_object(
-    loader: EbpfLoader<'_>,
-    config: &ProbeConfig,
-    kernel: &KernelTypes,
-) -> Result<Ebpf, aya::EbpfError> {
+fn load_object(loader: EbpfLoader<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Result<Ebpf, aya::EbpfError> {
     let arguments = |tracepoint| kernel.btf.tracepoint_arguments(tracepoint).unwrap_or(0);
     let mut tunnel_ports = [0; TUNNEL_PORTS];
     for (slot, port) in tunnel_ports.iter_mut().zip(&config.tunnel_ports) {
@@ -323,12 +317,7 @@ fn attach_rows(ebpf: &mut Ebpf, config: &ProbeConfig, kernel: &KernelTypes) -> V
     reports
 }
 
-fn attach_row(
-    mut job: Job<'_>,
-    config: &ProbeConfig,
-    kernel: &KernelTypes,
-    support: &Support,
-) -> ProbeReport {
+fn attach_row(mut job: Job<'_>, config: &ProbeConfig, kernel: &KernelTypes, support: &Support) -> ProbeReport {
     let mut report = ProbeReport {
         probe: job.row.probe,
         tier: Tier::Capture,
@@ -360,11 +349,7 @@ fn attach_row(
 /// A forced tier leaves the tracepoints, without which there would be nothing to follow.
 fn allowed(target: &Target, forced: Option<Tier>) -> Result<(), WhyNot> {
     let tier = target.tier();
-    if forced.is_none_or(|forced| tier == forced || tier == Tier::Tracepoint) {
-        Ok(())
-    } else {
-        Err(WhyNot::OtherTier)
-    }
+    if forced.is_none_or(|forced| tier == forced || tier == Tier::Tracepoint) { Ok(()) } else { Err(WhyNot::OtherTier) }
 }
 
 /// Whether the running kernel has what the target names, in the shape that the program expects.
@@ -380,13 +365,11 @@ fn fits(target: &Target, needs: Needs, kernel: &KernelTypes) -> Result<(), WhyNo
         }
         Target::Fentry { function, arguments, .. }
         | Target::Fexit { function, arguments, .. }
-        | Target::FentryFexit { function, arguments, .. } => {
-            match kernel.btf.function_arguments(function) {
-                None => Err(WhyNot::Absent),
-                Some(found) if found == arguments => Ok(()),
-                Some(found) => Err(WhyNot::Arguments { found, expected: arguments }),
-            }
-        }
+        | Target::FentryFexit { function, arguments, .. } => match kernel.btf.function_arguments(function) {
+            None => Err(WhyNot::Absent),
+            Some(found) if found == arguments => Ok(()),
+            Some(found) => Err(WhyNot::Arguments { found, expected: arguments }),
+        },
         Target::Kprobe { .. } | Target::KprobeKretprobe { .. } => Ok(()),
     }
 }
@@ -403,19 +386,15 @@ fn attach_target(
 ) -> Result<(), WhyNot> {
     // The return first: it does nothing until the entry has left something for it.
     for name in target.programs().into_iter().rev() {
-        let program = programs.get_mut(name).ok_or_else(|| WhyNot::Refused {
-            what: format!("the object has no program {name}"),
-        })?;
+        let program = programs
+            .get_mut(name)
+            .ok_or_else(|| WhyNot::Refused { what: format!("the object has no program {name}") })?;
         attach_program(program, target.place(), btf).map_err(|error| why_not(&error))?;
     }
     Ok(())
 }
 
-fn attach_program(
-    program: &mut Program,
-    place: &str,
-    btf: &aya::Btf,
-) -> Result<(), ProgramError> {
+fn attach_program(program: &mut Program, place: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
     match program {
         Program::BtfTracePoint(program) => {
             program.load(place, btf)?;
@@ -492,9 +471,7 @@ const ENOTSUPP: i32 = 524;
 fn why_not(error: &ProgramError) -> WhyNot {
     let number = error_number(error);
     match number {
-        Some(nix::libc::EPERM | nix::libc::EACCES)
-            if !matches!(error, ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty()) =>
-        {
+        Some(nix::libc::EPERM | nix::libc::EACCES) if !matches!(error, ProgramError::LoadError { verifier_log, .. } if !verifier_log.to_string().is_empty()) => {
             WhyNot::Denied
         }
         Some(nix::libc::ENOENT) => WhyNot::Absent,
@@ -524,11 +501,7 @@ fn reports_without(why: &WhyNot) -> Vec<ProbeReport> {
             failures: row
                 .targets
                 .iter()
-                .map(|target| Failure {
-                    tier: target.tier(),
-                    place: target.place(),
-                    why: why.clone(),
-                })
+                .map(|target| Failure { tier: target.tier(), place: target.place(), why: why.clone() })
                 .collect(),
         })
         .collect()

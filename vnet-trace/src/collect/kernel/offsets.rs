@@ -98,9 +98,8 @@ pub fn structures() -> impl Iterator<Item = &'static str> {
 pub fn resolve<'a>(vmlinux: &'a Btf, modules: impl Iterator<Item = &'a Btf> + Clone) -> Offsets {
     let mut offsets = Offsets::ABSENT;
     for (structure, path, place) in FIELDS {
-        let field = vmlinux
-            .field(structure, path)
-            .or_else(|| modules.clone().find_map(|module| module.field(structure, path)));
+        let field =
+            vmlinux.field(structure, path).or_else(|| modules.clone().find_map(|module| module.field(structure, path)));
         if let Some(field) = field {
             *place(&mut offsets) = field.byte_offset();
         }
@@ -126,9 +125,5 @@ fn bit_field(btf: &Btf, name: &str) -> BitField {
         return BitField::ABSENT;
     };
     let width = field.bit_size.unwrap_or(8).min(8);
-    BitField {
-        byte: field.bit_offset / 8,
-        shift: field.bit_offset % 8,
-        mask: (1_u32 << width) - 1,
-    }
+    BitField { byte: field.bit_offset / 8, shift: field.bit_offset % 8, mask: (1_u32 << width) - 1 }
 }

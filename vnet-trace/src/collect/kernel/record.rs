@@ -8,8 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vnet_trace_ebpf::{
-    FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_FIRST, FLAG_MAC, FLAG_DEV_OF_ROUTE,
-    PACKET_BYTES, Record,
+    FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC, PACKET_BYTES, Record,
 };
 
 pub use vnet_trace_ebpf::{ProbeId, Role};
@@ -235,8 +234,7 @@ impl KernelRecord {
             by_head: flag(FLAG_BY_HEAD),
             cloned: flag(FLAG_CLONED),
             context: flag(FLAG_CONTEXT),
-            device: (raw.ifindex != 0)
-                .then_some(DeviceRef { netns, ifindex: raw.ifindex }),
+            device: (raw.ifindex != 0).then_some(DeviceRef { netns, ifindex: raw.ifindex }),
             device_of_route: flag(FLAG_DEV_OF_ROUTE),
             netns,
             other: (raw.other_ifindex != 0).then_some(DeviceRef {
@@ -248,14 +246,9 @@ impl KernelRecord {
             iif: (raw.skb_iif != 0).then_some(raw.skb_iif),
             protocol: raw.protocol,
             pkt_type: raw.pkt_type,
-            vlan: (raw.vlan_proto != 0)
-                .then_some(VlanTag { protocol: raw.vlan_proto, tci: raw.vlan_tci }),
+            vlan: (raw.vlan_proto != 0).then_some(VlanTag { protocol: raw.vlan_proto, tci: raw.vlan_tci }),
             mac: has_mac.then_some(raw.mac),
-            packet: if carries_addresses(probe) {
-                Vec::new()
-            } else {
-                raw.packet[..packet_len].to_vec()
-            },
+            packet: if carries_addresses(probe) { Vec::new() } else { raw.packet[..packet_len].to_vec() },
             detail: detail(probe, raw, names),
         })
     }
@@ -271,25 +264,20 @@ fn carries_addresses(probe: ProbeId) -> bool {
 
 fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
     let args = &raw.args;
-    let reason =
-        |number: u32| DropReason { number, name: names.reason_name(number) };
+    let reason = |number: u32| DropReason { number, name: names.reason_name(number) };
     match probe {
-        ProbeId::KfreeSkb => Detail::Drop {
-            reason: names.has_reasons().then(|| reason(args[0] as u32)),
-            location: args[1],
-        },
+        ProbeId::KfreeSkb => {
+            Detail::Drop { reason: names.has_reasons().then(|| reason(args[0] as u32)), location: args[1] }
+        }
         ProbeId::QdiscDrop => Detail::Drop { reason: Some(reason(args[0] as u32)), location: 0 },
         ProbeId::ConsumeSkb => Detail::Consume { location: (args[0] != 0).then_some(args[0]) },
         ProbeId::SkbClone => Detail::Clone { skb: args[0] },
-        ProbeId::FibTableLookup | ProbeId::Fib6TableLookup => {
-            Detail::FibLookup(fib_lookup(probe, raw))
-        }
+        ProbeId::FibTableLookup | ProbeId::Fib6TableLookup => Detail::FibLookup(fib_lookup(probe, raw)),
         ProbeId::FibValidateSource => {
             let value = args[0] as i32;
             Detail::ValidateSource {
                 value,
-                reason: (value < 0 && names.route_input_returns_reasons())
-                    .then(|| reason(value.unsigned_abs())),
+                reason: (value < 0 && names.route_input_returns_reasons()).then(|| reason(value.unsigned_abs())),
                 source: network_ipv4(args[1]),
                 destination: network_ipv4(args[2]),
             }
@@ -298,15 +286,12 @@ fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
             let value = args[0] as i32;
             Detail::RouteInput {
                 value,
-                reason: (value > 0 && names.route_input_returns_reasons())
-                    .then(|| reason(value.unsigned_abs())),
+                reason: (value > 0 && names.route_input_returns_reasons()).then(|| reason(value.unsigned_abs())),
                 destination: network_ipv4(args[1]),
                 source: network_ipv4(args[2]),
             }
         }
-        ProbeId::IcmpSend | ProbeId::Icmp6Send => {
-            Detail::IcmpSend { kind: args[0] as u8, code: args[1] as u8 }
-        }
+        ProbeId::IcmpSend | ProbeId::Icmp6Send => Detail::IcmpSend { kind: args[0] as u8, code: args[1] as u8 },
         ProbeId::NeighUpdate | ProbeId::NeighEventSend | ProbeId::NeighTimer => {
             let mut lladdr = [0; 6];
             lladdr.copy_from_slice(&raw.mac[..6]);
@@ -317,11 +302,7 @@ fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
                 new_state: (probe == ProbeId::NeighUpdate).then_some(args[1] as u8),
             })
         }
-        ProbeId::NfHookSlow => Detail::NfHook {
-            value: args[0] as i32,
-            hook: args[1] as u8,
-            family: args[2] as u8,
-        },
+        ProbeId::NfHookSlow => Detail::NfHook { value: args[0] as i32, hook: args[1] as u8, family: args[2] as u8 },
         ProbeId::OvsAction => Detail::OvsAction { action: args[0] as u16 },
         ProbeId::SocketRead => Detail::SocketRead { bytes: args[0] as u32 },
         _ => Detail::Seen,

@@ -40,8 +40,7 @@ impl Symbols {
                 break;
             }
             let mut words = line.split_ascii_whitespace();
-            if let (Some(address), Some(kind), Some(name)) =
-                (words.next(), words.next(), words.next())
+            if let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next())
                 && matches!(kind, "t" | "T" | "w" | "W")
                 && let Ok(address) = u64::from_str_radix(address, 16)
                 && address != 0
