@@ -14,7 +14,7 @@ pub mod registry;
 pub mod route;
 pub mod rules;
 
-use crate::model::diagnosis::{Diagnosis, Finding, Fix, Note, Verdict};
+use crate::model::diagnosis::{Diagnosis, Finding, Fix, Note, Risk, Verdict};
 use crate::model::exchange::Fault;
 
 use case::Case;
@@ -49,6 +49,13 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
     if let Some(primary) = &mut diagnosis.primary {
         complete(primary, &later);
+        // What nobody can mend without a choice keeps the exchange from succeeding whatever the first fix does.
+        let open = later.iter().any(|finding| {
+            finding.code != primary.code && finding.fixes.first().is_none_or(|fix| fix.risk == Risk::NeedsChoice)
+        });
+        if let Some(first) = primary.fixes.first_mut().filter(|_| open) {
+            first.risk = Risk::NeedsChoice;
+        }
         later.retain(|finding| finding.code != primary.code);
         for finding in later {
             if !diagnosis.also.iter().any(|also| also.code == finding.code && also.place == finding.place) {
@@ -65,8 +72,35 @@ fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
     rules::RULES.iter().filter_map(|(_, check)| check(case, fault)).collect()
 }
 
+/// Codes whose fix mends both directions at once, or chooses one of two ends: another place of the same fault is the same fault.
+const MENDED_AT_ONCE: &[&str] = &[
+    "vxlan-vni-mismatch",
+    "vxlan-port-mismatch",
+    "vlan-mismatch",
+    "bridge-port-isolated",
+    "macvlan-vepa-no-hairpin",
+    "macvlan-private",
+    "macvlan-parent-isolation",
+    "ipvlan-mode-isolation",
+    "mtu-exceeded",
+    "peer-down",
+    "no-carrier",
+    "link-down",
+    "not-attached",
+    "duplicate-address",
+    "duplicate-mac",
+    "address-on-port",
+    "mac-mismatch",
+    "routing-loop",
+    "arp-no-owner",
+    "gateway-unreachable",
+];
+
 /// The same fault at another place is mended by the same fix: its commands are added to the first one's.
 fn complete(primary: &mut Finding, later: &[Finding]) {
+    if MENDED_AT_ONCE.contains(&primary.code.as_str()) {
+        return;
+    }
     let Some(first) = primary.fixes.first_mut() else { return };
     for other in later.iter().filter(|finding| finding.code == primary.code) {
         let Some(more) = other.fixes.iter().find(|fix| fix.risk == first.risk).or(other.fixes.first()) else { continue };

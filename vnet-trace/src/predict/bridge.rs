@@ -170,7 +170,7 @@ impl Walk<'_> {
         match self.fdb(&inside, frame.dst) {
             Some((entry_port, true, fixed)) => {
                 // A local entry: the bridge takes it.
-                let owner = self.owner_of(&inside, frame.dst, entry_port);
+                let owner = self.owner_of(&inside, frame.dst, None);
                 let mut up = trail.clone();
                 if let Some(owner) = owner.filter(|_| fixed) {
                     up.block(
@@ -192,7 +192,7 @@ impl Walk<'_> {
                 }
             }
             Some((port, false, fixed)) => {
-                let owner = self.owner_of(&inside, frame.dst, port);
+                let owner = self.owner_of(&inside, frame.dst, Some(port));
                 branches.extend(self.forward_to(trail.clone(), &inside, port, frame.clone(), None));
                 if let Some(owner) = owner {
                     let mut guess = trail;
@@ -240,8 +240,8 @@ impl Walk<'_> {
 
     /// The port behind which a device with this address really is, if that is not the port given: looked for through
     /// veth pairs and what is stacked on them.
-    fn owner_of(&self, inside: &Inside, mac: MacAddr, not: Device) -> Option<Device> {
-        self.ports_of(inside.bridge).into_iter().filter(|port| *port != not).find(|port| {
+    fn owner_of(&self, inside: &Inside, mac: MacAddr, not: Option<Device>) -> Option<Device> {
+        self.ports_of(inside.bridge).into_iter().filter(|port| Some(*port) != not).find(|port| {
             self.snapshot.peer(*port).is_some_and(|peer| {
                 self.link(peer).is_some_and(|link| link.mac == Some(mac))
                     || self.snapshot.uppers(peer).iter().any(|upper| self.mac(*upper) == mac)

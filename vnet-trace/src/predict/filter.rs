@@ -1,6 +1,6 @@
 //! Netfilter hooks on the way: asks the evaluator, carries out what it says, and keeps connections.
 
-use crate::model::exchange::{Action, Decision, NearMiss, Opaque, Place};
+use crate::model::exchange::{Action, Decision, Leg, NearMiss, Opaque, Place};
 use crate::model::id::{Device, MacAddr, NetnsId};
 use crate::model::netfilter::{Hook, RuleRef};
 use crate::model::snapshot::LinkKind;
@@ -52,6 +52,10 @@ pub struct Refused {
     pub context: HookContext,
     /// The packet.
     pub packet: rules::Packet,
+    /// It was on the way back.
+    pub leg: Leg,
+    /// It is address resolution.
+    pub resolution: bool,
 }
 
 impl Oracle for Host<'_> {
@@ -248,7 +252,7 @@ impl Walk<'_> {
                         certain: or_earlier.is_empty(),
                     },
                 );
-                self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked });
+                self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked, leg: self.leg, resolution: false });
                 return Verdict::Pass;
             }
             Outcome::Taken { by, how } => {
@@ -393,7 +397,7 @@ impl Walk<'_> {
                 match evaluation.outcome {
                     Outcome::Accept => Verdict::Pass,
                     Outcome::Drop { loss, or_earlier } => {
-                        self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked });
+                        self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked, leg: self.leg, resolution: true });
                         trail.block(
                             place,
                             Decision::Netfilter {
@@ -438,7 +442,7 @@ impl Walk<'_> {
         let asked = judged.clone();
         let evaluation = evaluate(&space.netfilter, &context, &mut judged, &Host { netns: space });
         let rule = evaluation.loss().map(|loss| loss.at.clone())?;
-        self.refused.push(Refused { netns: device.netns, rule: rule.clone(), context, packet: asked });
+        self.refused.push(Refused { netns: device.netns, rule: rule.clone(), context, packet: asked, leg: self.leg, resolution: true });
         Some(rule)
     }
 

@@ -108,7 +108,13 @@ impl Walk<'_> {
     /// Why a device that is up can't transmit: the noop qdisc of a device without carrier drops all.
     pub fn no_carrier(&self, device: Device) -> Option<Decision> {
         let link = self.link(device)?;
-        let dead = !link.carrier || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent);
+        // A stacked device follows its lower device, a moment later (netif_stacked_transfer_operstate runs from linkwatch).
+        let stacked = matches!(link.kind, LinkKind::Vlan { .. } | LinkKind::Macvlan(_) | LinkKind::Macvtap(_) | LinkKind::Ipvlan { .. });
+        let lower_dead = stacked
+            && self.snapshot.lower(device).is_some_and(|lower| {
+                self.link(lower).is_some_and(|link| !link.is_up()) || self.no_carrier(lower).is_some()
+            });
+        let dead = !link.carrier || lower_dead || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent);
         if !dead || link.is_loopback() {
             return None;
         }
@@ -271,7 +277,7 @@ impl Walk<'_> {
         let at_device = netns.qdiscs.iter().enumerate().filter(|(_, qdisc)| qdisc.ifindex == device.ifindex);
         for (index, qdisc) in at_device {
             let option = |name: &str| qdisc.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-            let number = |name: &str| option(name).and_then(|text| text.trim_end_matches('%').parse::<f64>().ok());
+            let number = |name: &str| option(name).and_then(quantity);
             let length = f64::from(frame.len() + 14);
             let drops = match qdisc.kind.as_str() {
                 "blackhole" => true,
@@ -359,4 +365,16 @@ fn is_link_local(address: std::net::IpAddr) -> bool {
         std::net::IpAddr::V4(address) => address.is_link_local(),
         std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
     }
+}
+
+/// A quantity in tc's words: `100%`, `90b`, `16Kb`, `1000p`.
+fn quantity(text: &str) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let factor = match unit.chars().next() {
+        Some('k') => 1024.0,
+        Some('m') => 1024.0 * 1024.0,
+        _ => 1.0,
+    };
+    digits.parse::<f64>().ok().map(|number| number * factor)
 }

@@ -103,12 +103,19 @@ impl Walk<'_> {
         };
         let underlay = trail.depth > 0;
         let Some((owner, lladdr, known)) = asked.answer else {
+            for block in &asked.request.blocks {
+                trail.block_as(Role::ArpRequest, block.place.clone(), block.decision.clone());
+                if let Some(last) = trail.blocks.last_mut() {
+                    last.underlay |= block.underlay;
+                }
+            }
             let loss = self.nobody(&asked, device, next, gateway);
-            for block in &loss {
-                trail.block_as(Role::ArpRequest, block.place.clone(), block.decision.clone().unwrap_or(Decision::RemoteSilent));
+            if let Some(decision) = loss.decision.clone() {
+                trail.block_as(Role::ArpRequest, loss.place.clone(), decision);
             }
             if !underlay {
-                self.record(Role::ArpRequest, headers, asked.request, loss.into_iter().next());
+                let first = asked.request.blocks.first().map_or(loss, super::frame::Block::loss);
+                self.record(Role::ArpRequest, headers, asked.request, Some(first));
             }
             return None;
         };
@@ -225,16 +232,12 @@ impl Walk<'_> {
     }
 
     /// Nobody answers, whatever is mended: why.
-    fn nobody(&self, asked: &Asked, device: Device, next: IpAddr, gateway: bool) -> Vec<Loss> {
+    fn nobody(&self, asked: &Asked, device: Device, next: IpAddr, gateway: bool) -> Loss {
         let netns = self.netns(device.netns);
-        let loss = |place: Place, decision: Decision| vec![Loss { place, decision: Some(decision), certain: true }];
+        let loss = |place: Place, decision: Decision| Loss { place, decision: Some(decision), certain: true };
         if let Some(entry) = netns.owns(next).filter(|_| fib::local_route(netns, next).is_none()) {
             let owner = Device::new(device.netns, entry.ifindex);
             return loss(Place::at(device, "ip_route_output_flow"), Decision::LocalRouteMissing { address: next, device: owner });
-        }
-        if !asked.request.blocks.is_empty() {
-            // Every copy was stopped, so nobody was asked at all.
-            return asked.request.blocks.iter().map(super::frame::Block::loss).collect();
         }
         if let Some(last) = asked.outside
             && !gateway

@@ -2,7 +2,7 @@
 
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Fix, Risk};
-use crate::model::exchange::{Decision, Fault};
+use crate::model::exchange::{Decision, Fault, Role};
 use crate::model::id::NetnsId;
 use crate::model::netfilter::{Backend, Family, RuleRef};
 use crate::predict::filter::Host;
@@ -51,7 +51,10 @@ pub fn judged(case: &Case<'_>, fault: &Fault, code: &str) -> Finding {
 pub fn fixes(case: &Case<'_>, fault: &Fault, rule: &RuleRef) -> Vec<Fix> {
     let netns = fault.loss.place.netns;
     let space = case.netns(netns);
-    let refusal = case.refusals.iter().find(|refusal| refusal.netns == netns && refusal.rule == *rule);
+    let resolution = matches!(fault.role, Role::ArpRequest | Role::ArpReply);
+    let refusal = case.refusals.iter().find(|refusal| {
+        refusal.netns == netns && refusal.rule == *rule && refusal.leg == fault.leg && refusal.resolution == resolution
+    });
     let Some(refusal) = refusal else { return remove(case, netns, rule, "remove that rule") };
     let mut fixes = narrow_fix(&space.netfilter, rule, &refusal.context, &refusal.packet, &Host::new(space), &case.prefix(netns));
     if fixes.is_empty() {

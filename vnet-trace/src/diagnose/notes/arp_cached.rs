@@ -8,8 +8,12 @@ use crate::model::exchange::{Action, Leg, Place, Role};
 pub fn check(case: &Case<'_>) -> Option<Note> {
     let asker = case.recording.question.netns;
     let request = case.predicted.with_role(Role::Request, Leg::Forward).next()?;
+    let out = request.steps.iter().find_map(|step| match step.action {
+        Action::Routed { oif, local: false, .. } if step.netns == asker => Some(oif),
+        _ => None,
+    })?;
     let (step, address) = request.steps.iter().find_map(|step| match step.action {
-        Action::NeighbourKnown { address, .. } if step.netns == asker => Some((step, address)),
+        Action::NeighbourKnown { address, .. } if step.netns == asker && step.device == out => Some((step, address)),
         _ => None,
     })?;
     let ifindex = step.device?;

@@ -2,19 +2,25 @@
 
 use crate::diagnose::case::Case;
 use crate::model::diagnosis::Note;
-use crate::model::exchange::Place;
+use crate::model::exchange::{Fate, Leg, Place, Role};
 use crate::model::id::Device;
 
 /// The note, if it applies: the reply goes by a device that the request did not.
 pub fn check(case: &Case<'_>) -> Option<Note> {
     let lo = |device: &Device| case.link(*device).is_some_and(crate::model::snapshot::Link::is_loopback);
-    let there = case.forward_path();
-    let back = case.return_path();
-    // A reply that stays inside its namespace takes no path.
-    let other = back.iter().find(|device| !lo(device) && !there.contains(device))?;
-    if there.is_empty() || case.predicted.owner.is_none() {
+    let request = case.predicted.with_role(Role::Request, Leg::Forward).next()?;
+    if !matches!(request.fate, Fate::Delivered { .. }) {
         return None;
     }
+    // Which port of a bridge it takes does not make another path.
+    let node = |device: Device| match case.link(device).and_then(|link| link.master) {
+        Some(master) => Device::new(device.netns, master),
+        None => device,
+    };
+    let there: Vec<Device> = case.forward_path().into_iter().map(node).collect();
+    let back: Vec<Device> = case.return_path().into_iter().map(node).collect();
+    // A reply that stays inside its namespace takes no path.
+    let other = back.iter().find(|device| !lo(device) && !there.contains(device))?;
     Some(Note {
         code: "asymmetric-path".to_owned(),
         place: Some(Place { netns: other.netns, device: Some(other.ifindex), function: None }),
