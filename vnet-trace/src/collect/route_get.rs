@@ -3,6 +3,16 @@
 //! With an input device the kernel runs its input path, source validation included, and answers with the route or with
 //! the error that the packet would meet. All look-ups of one namespace travel together over one rtnetlink connection,
 //! opened by a thread that is in the namespace; namespaces are asked side by side.
+//!
+//! | answer to a look-up with an input device | kernels to 6.12 | from 6.13 |
+//! | --- | --- | --- |
+//! | the source is an own address, or otherwise martian | EINVAL | EINVAL |
+//! | reverse-path filter | EXDEV | EINVAL |
+//! | no route to the destination, or forwarding is off | EHOSTUNREACH | EHOSTUNREACH |
+//!
+//! (`inet_rtm_getroute` in net/ipv4/route.c turned the drop reason, which the look-up has returned since 6.13, into
+//! EINVAL.) A destination of type blackhole, unreachable or prohibit answers EINVAL, EHOSTUNREACH, EACCES on the output
+//! path of IPv4; IPv6 answers with the route and its type.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -83,7 +83,7 @@ fn entries(directory: &Path) -> Vec<String> {
 
 /// Mount points of nsfs elsewhere (podman, CNI plugins): field 4 of mountinfo is `net:[inode]`, field 5 the mount point.
 fn mounted() -> Vec<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts
         .lines()
         .filter_map(|line| {

@@ -1,0 +1,551 @@
+//! What the snapshot says of one namespace is what the administrator's programs say.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+use vnet_trace::model::snapshot::{IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode, Netns, RouteKind, RuleAction};
+
+use super::net::sh;
+use super::{Case, json, same, snapshot};
+
+pub const CASES: &[Case] = &[
+    ("devices_are_those_of_ip_link", "", devices),
+    ("addresses_are_those_of_ip_addr_in_their_order", "", addresses),
+    ("routes_are_those_of_ip_route_in_their_order", "", routes),
+    ("next_hop_objects_are_resolved", "", nexthops),
+    ("rules_are_those_of_ip_rule", "", rules),
+    ("neighbours_are_those_of_ip_neigh", "", neighbours),
+    ("forwarding_databases_are_those_of_bridge_fdb", "", fdb),
+    ("sysctls_of_devices_are_those_of_proc", "", sysctls),
+    ("qdiscs_are_those_of_tc", "", qdiscs),
+    ("ipsec_policies_are_those_of_ip_xfrm", "", ipsec),
+    ("vlan_devices", "vlan", vlans),
+    ("ipvlan_modes_and_flags", "ipvlan", ipvlan),
+    ("vrf_devices_and_their_rule", "vrf", vrf),
+];
+
+/// A bridge with ports of all settings, a macvlan, a VXLAN, addresses of all kinds.
+const RICH: &str = "
+    ip link set lo up
+    ip link add br0 type bridge ageing_time 7700 forward_delay 1100
+    for n in 1 2; do
+      ip link add p$n type veth peer name q$n
+      ip link set p$n master br0
+      ip link set p$n up
+      ip link set q$n up
+    done
+    ip link set br0 up mtu 1400
+    bridge link set dev p1 hairpin on learning off flood off mcast_flood off isolated on
+    bridge link set dev p2 bcast_flood off neigh_suppress on guard on
+    ip link add mv0 link q1 type macvlan mode private
+    ip link add vx0 type vxlan id 42 dstport 8472 remote 10.9.0.2 local 10.9.0.1 ttl 5 nolearning
+    ip link set vx0 up
+    ip link set q2 arp off group 9 alias 'the other end'
+    ip addr add 10.9.0.1/24 dev br0
+    ip addr add 10.9.0.3/24 dev br0
+    ip addr add 10.9.1.1 peer 10.9.1.2/32 dev q1
+    ip addr add 10.9.2.1/25 dev q2 scope link
+    ip -6 addr add fd09::1/64 dev br0 nodad
+    ip -6 addr add fd09::2/64 dev br0 nodad preferred_lft 0
+";
+
+fn own() -> Result<Netns, Failed> {
+    let mut taken = snapshot()?;
+    same("gaps", taken.snapshot.gaps.as_slice(), &[])?;
+    Ok(taken.snapshot.namespaces.swap_remove(0))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn name_of(netns: &Netns, index: Option<vnet_trace::model::id::IfIndex>) -> String {
+    index.and_then(|index| netns.link(index)).map(|link| link.name.clone()).unwrap_or_default()
+}
+
+fn devices() -> Result<(), Failed> {
+    sh(RICH)?;
+    let netns = own()?;
+    let theirs = json("ip -j -d link")?;
+    same("number of devices", netns.links.len(), theirs.len())?;
+    for (ours, theirs) in netns.links.iter().zip(&theirs) {
+        let name = &ours.name;
+        same("name", name, &text(&theirs["ifname"]))?;
+        same(name, u64::from(ours.index.0), theirs["ifindex"].as_u64().unwrap_or(0))?;
+        same(name, u64::from(ours.mtu), theirs["mtu"].as_u64().unwrap_or(0))?;
+        same(name, ours.mac.map(|mac| mac.to_string()).unwrap_or_default(), text(&theirs["address"]))?;
+        same(name, name_of(&netns, ours.master), text(&theirs["master"]))?;
+        same(name, name_of(&netns, ours.link), text(&theirs["link"]))?;
+        same(name, format!("{:?}", ours.operstate).to_uppercase(), text(&theirs["operstate"]))?;
+        let flags: Vec<_> = theirs["flags"].as_array().into_iter().flatten().map(text).collect();
+        same(name, ours.is_up(), flags.contains(&"UP".to_owned()))?;
+        same(name, ours.is_noarp(), flags.contains(&"NOARP".to_owned()))?;
+        if ours.is_up() {
+            same(name, !ours.carrier, flags.contains(&"NO-CARRIER".to_owned()))?;
+        }
+        same(name, ours.alias.clone().unwrap_or_default(), text(&theirs["ifalias"]))?;
+        let port = &theirs["linkinfo"]["info_slave_data"];
+        let Some(ours) = &ours.bridge_port else {
+            same(name, port, &Value::Null)?;
+            continue;
+        };
+        same(
+            name,
+            ["disabled", "listening", "learning", "forwarding", "blocking"][ours.state as usize].to_owned(),
+            text(&port["state"]),
+        )?;
+        for (key, ours) in [
+            ("hairpin", ours.hairpin),
+            ("guard", ours.guard),
+            ("learning", ours.learning),
+            ("flood", ours.flood),
+            ("proxy_arp", ours.proxyarp),
+            ("proxy_arp_wifi", ours.proxyarp_wifi),
+            ("mcast_flood", ours.mcast_flood),
+            ("bcast_flood", ours.bcast_flood),
+            ("neigh_suppress", ours.neigh_suppress),
+            ("isolated", ours.isolated),
+            ("locked", ours.locked),
+            ("vlan_tunnel", ours.vlan_tunnel),
+        ] {
+            same(&format!("{name} {key}"), ours, port[key].as_bool().unwrap_or(false))?;
+        }
+    }
+    let kind = |name: &str| netns.link_by_name(name).map(|link| link.kind.clone());
+    same("lo", kind("lo"), Some(LinkKind::Loopback))?;
+    same("p1", kind("p1"), Some(LinkKind::Veth))?;
+    same("mv0", kind("mv0"), Some(LinkKind::Macvlan(MacvlanMode::Private)))?;
+    let Some(LinkKind::Bridge(bridge)) = kind("br0") else { return Err("br0 is no bridge".into()) };
+    same("br0", (bridge.ageing_time, bridge.forward_delay, bridge.mcast_snooping), (7700, 1100, true))?;
+    let Some(LinkKind::Vxlan(vxlan)) = kind("vx0") else { return Err("vx0 is no VXLAN".into()) };
+    same("vx0", (vxlan.vni, vxlan.port, vxlan.ttl, vxlan.learning), (42, 8472, 5, false))?;
+    same("vx0", (vxlan.remote, vxlan.local), ("10.9.0.2".parse().ok(), "10.9.0.1".parse().ok()))?;
+    same("q2", netns.link_by_name("q2").map(|link| link.group), Some(9))
+}
+
+fn addresses() -> Result<(), Failed> {
+    sh(RICH)?;
+    let netns = own()?;
+    for theirs in json("ip -j addr")? {
+        let device = text(&theirs["ifname"]);
+        let scope = |scope: u8| match scope {
+            0 => "global",
+            253 => "link",
+            254 => "host",
+            _ => "?",
+        };
+        let index = netns.link_by_name(&device).map(|link| link.index);
+        let ours: Vec<_> = netns
+            .addresses
+            .iter()
+            .filter(|address| Some(address.ifindex) == index)
+            .map(|address| {
+                let peer = address.peer.map(|peer| peer.to_string()).unwrap_or_default();
+                (
+                    address.address.to_string(),
+                    u64::from(address.prefix_len),
+                    scope(address.scope).to_owned(),
+                    peer,
+                    address.is_deprecated(),
+                )
+            })
+            .collect();
+        let theirs: Vec<_> = theirs["addr_info"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|address| {
+                let peer = text(&address["address"]);
+                let deprecated = address["deprecated"].as_bool().unwrap_or(false);
+                (
+                    text(&address["local"]),
+                    address["prefixlen"].as_u64().unwrap_or(0),
+                    text(&address["scope"]),
+                    peer,
+                    deprecated,
+                )
+            })
+            .collect();
+        same(&device, ours, theirs)?;
+    }
+    same("secondary", netns.owns(IpAddr::from([10, 9, 0, 3])).map(|address| address.is_secondary()), Some(true))
+}
+
+fn routes() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip route add blackhole 192.0.2.0/24
+        ip route add unreachable 198.51.100.0/24 metric 7
+        ip route add prohibit 198.18.0.0/15 table 77
+        ip route add throw 10.77.0.0/16 table 77
+        ip route add 203.0.113.0/24 nexthop via 10.9.0.2 weight 3 nexthop via 10.9.1.2 dev q1
+        ip route add default via 10.9.0.2 metric 100 mtu 1300 src 10.9.0.3
+        ip route add default via 10.9.0.9 dev br0 onlink metric 50
+        ip route add 10.55.0.0/16 tos 0x10 dev br0 table 1000
+        ip -6 route add fd10::/64 via fd09::9 dev br0
+        ip -6 route add blackhole fd11::/64
+        ip -6 route add default via fd09::9 metric 3")?;
+    let netns = own()?;
+    for (family, ipv4) in [("-4", true), ("-6", false)] {
+        let theirs: Vec<_> = json(&format!("ip {family} -j -d route show table all"))?
+            .iter()
+            .map(|route| {
+                let hops = match route["nexthops"].as_array() {
+                    Some(hops) => hops.iter().map(|hop| (text(&hop["dev"]), text(&hop["gateway"]))).collect(),
+                    None => vec![(text(&route["dev"]), text(&route["gateway"]))],
+                };
+                let metric = route["metric"].as_u64().unwrap_or(0);
+                let source = text(&route["prefsrc"]);
+                (prefix(&text(&route["dst"]), ipv4), text(&route["type"]), text(&route["table"]), metric, source, hops)
+            })
+            .collect();
+        let ours: Vec<_> = netns
+            .routes
+            .iter()
+            .filter(|route| route.dst.addr().is_ipv4() == ipv4)
+            .map(|route| {
+                let lost = matches!(
+                    route.kind,
+                    RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw
+                );
+                let mut hops: Vec<_> = route
+                    .nexthops
+                    .iter()
+                    .map(|hop| {
+                        (name_of(&netns, hop.oif), hop.gateway.map(|gateway| gateway.to_string()).unwrap_or_default())
+                    })
+                    .collect();
+                // iproute2 shows `dev lo` for an IPv6 route that loses packets.
+                if lost {
+                    hops.push((if ipv4 { "" } else { "lo" }.to_owned(), String::new()));
+                }
+                let source = route.prefsrc.map(|source| source.to_string()).unwrap_or_default();
+                (route.dst.to_string(), kind(route.kind), table(route.table), u64::from(route.metric), source, hops)
+            })
+            .collect();
+        same(family, ours.len(), theirs.len())?;
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            same(family, ours, theirs)?;
+        }
+    }
+    let default = netns.routes.iter().find(|route| route.metric == 100);
+    same("mtu", default.and_then(|route| route.mtu), Some(1300))?;
+    let onlink = netns.routes.iter().find(|route| route.metric == 50);
+    same("onlink", onlink.map(|route| route.nexthops[0].is_onlink()), Some(true))?;
+    let tos = netns.routes.iter().find(|route| route.table == 1000);
+    same("tos", tos.map(|route| route.tos), Some(0x10))?;
+    let weights = netns.routes.iter().find(|route| route.nexthops.len() == 2);
+    same("weight", weights.map(|route| route.nexthops[0].weight), Some(3))
+}
+
+fn kind(kind: RouteKind) -> String {
+    let number = match kind {
+        RouteKind::Unicast => 1,
+        RouteKind::Local => 2,
+        RouteKind::Broadcast => 3,
+        RouteKind::Anycast => 4,
+        RouteKind::Multicast => 5,
+        RouteKind::Blackhole => 6,
+        RouteKind::Unreachable => 7,
+        RouteKind::Prohibit => 8,
+        RouteKind::Throw => 9,
+        RouteKind::Other => 0,
+    };
+    ["", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"]
+        [number]
+        .to_owned()
+}
+
+fn table(number: u32) -> String {
+    match number {
+        254 => "main".to_owned(),
+        255 => "local".to_owned(),
+        number => number.to_string(),
+    }
+}
+
+fn prefix(text: &str, ipv4: bool) -> String {
+    match (text, ipv4) {
+        ("default", true) => "0.0.0.0/0".to_owned(),
+        ("default", false) => "::/0".to_owned(),
+        (text, _) if text.contains('/') => text.to_owned(),
+        (text, true) => format!("{text}/32"),
+        (text, false) => format!("{text}/128"),
+    }
+}
+
+fn nexthops() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip nexthop add id 5 via 10.9.0.2 dev br0
+        ip nexthop add id 6 via 10.9.1.2 dev q1
+        ip nexthop add id 7 group 5,2/6
+        ip nexthop add id 8 blackhole
+        sysctl -qw net.ipv4.nexthop_compat_mode=0
+        ip route add 100.64.0.0/16 nhid 5
+        ip route add 100.65.0.0/16 nhid 7
+        ip route add 100.66.0.0/16 nhid 8")?;
+    let netns = own()?;
+    let route = |third: u8| {
+        let route = netns.routes.iter().find(|route| route.dst.addr() == IpAddr::from([100, third, 0, 0]));
+        route.ok_or(Failed::from("a route is missing"))
+    };
+    let hops = |third: u8| {
+        let hops = route(third)?.nexthops.iter();
+        Ok::<_, Failed>(hops.map(|hop| (name_of(&netns, hop.oif), hop.gateway, hop.weight)).collect::<Vec<_>>())
+    };
+    let gateway = |a: u8| Some(IpAddr::from([10, 9, a, 2]));
+    same("one", hops(64)?, vec![("br0".to_owned(), gateway(0), 1)])?;
+    same("group", hops(65)?, vec![("br0".to_owned(), gateway(0), 2), ("q1".to_owned(), gateway(1), 1)])?;
+    same("blackhole", (route(66)?.kind, hops(66)?), (RouteKind::Blackhole, vec![]))?;
+    same("id", route(64)?.nexthop_id, Some(5))
+}
+
+fn rules() -> Result<(), Failed> {
+    sh("ip rule add from 10.9.0.0/16 to 10.8.0.0/16 iif br0 fwmark 0x10/0xff table 100 prio 500
+        ip rule add not from 10.1.0.0/16 tos 0x10 lookup 101 prio 501
+        ip rule add oif lo ipproto icmp sport 5-6 dport 7 uidrange 8-9 lookup main suppress_prefixlength 0 prio 502
+        ip rule add blackhole prio 503
+        ip rule add prohibit to 10.7.0.1 prio 504
+        ip rule add goto 32766 prio 505
+        ip -6 rule add from fd01::/16 unreachable prio 506")?;
+    let netns = own()?;
+    let priorities = |ipv6| {
+        netns.rules.iter().filter(|rule| rule.ipv6 == ipv6).map(|rule| u64::from(rule.priority)).collect::<Vec<_>>()
+    };
+    for (family, ipv6) in [("-4", false), ("-6", true)] {
+        let theirs = json(&format!("ip {family} -j rule"))?;
+        same(family, priorities(ipv6), theirs.iter().filter_map(|rule| rule["priority"].as_u64()).collect())?;
+    }
+    let rule = |priority: u32| {
+        netns.rules.iter().find(|rule| rule.priority == priority).ok_or(Failed::from("a rule is missing"))
+    };
+    let first = rule(500)?;
+    same("from", first.src.map(|net| net.to_string()), Some("10.9.0.0/16".to_owned()))?;
+    same("to", first.dst.map(|net| net.to_string()), Some("10.8.0.0/16".to_owned()))?;
+    same("iif", (first.iif.as_deref(), first.fwmark), (Some("br0"), Some((0x10, 0xff))))?;
+    same("action", first.action, RuleAction::Table(100))?;
+    same("not", (rule(501)?.invert, rule(501)?.tos, first.invert), (true, 0x10, false))?;
+    let third = rule(502)?;
+    same("ports", (third.ip_protocol, third.sport, third.dport), (Some(1), Some((5, 6)), Some((7, 7))))?;
+    same("uid", (third.uid_range, third.suppress_prefix_length), (Some((8, 9)), Some(0)))?;
+    same("oif", (third.oif.as_deref(), third.action), (Some("lo"), RuleAction::Table(254)))?;
+    same("blackhole", rule(503)?.action, RuleAction::Blackhole)?;
+    same(
+        "prohibit",
+        (rule(504)?.action, rule(504)?.dst.map(|net| net.prefix_len())),
+        (RuleAction::Prohibit, Some(32)),
+    )?;
+    same("goto", rule(505)?.action, RuleAction::Goto(32766))?;
+    same("unreachable", (rule(506)?.action, rule(506)?.ipv6), (RuleAction::Unreachable, true))
+}
+
+fn neighbours() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip neigh add 10.9.0.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent
+        ip neigh add 10.9.0.10 lladdr 02:00:00:00:00:0a dev br0 nud stale
+        ip neigh add fd09::9 lladdr 02:00:00:00:00:0b dev br0 nud reachable router
+        ip neigh add proxy 10.9.0.77 dev br0
+        ip -6 neigh add proxy fd09::77 dev q1")?;
+    let netns = own()?;
+    let states = |state: u16| match state {
+        0x01 => "INCOMPLETE",
+        0x02 => "REACHABLE",
+        0x04 => "STALE",
+        0x08 => "DELAY",
+        0x10 => "PROBE",
+        0x20 => "FAILED",
+        0x40 => "NOARP",
+        0x80 => "PERMANENT",
+        _ => "",
+    };
+    let ours: BTreeSet<_> = netns
+        .neighbours
+        .iter()
+        .filter(|entry| !entry.is_proxy())
+        .map(|entry| {
+            let mac = entry.lladdr.map(|mac| mac.to_string()).unwrap_or_default();
+            (entry.address.to_string(), name_of(&netns, Some(entry.ifindex)), mac, states(entry.state).to_owned())
+        })
+        .collect();
+    let theirs: BTreeSet<_> = json("ip -j neigh show nud all")?
+        .iter()
+        .map(|entry| (text(&entry["dst"]), text(&entry["dev"]), text(&entry["lladdr"]), text(&entry["state"][0])))
+        .collect();
+    same("entries", ours, theirs)?;
+    let proxies: Vec<_> =
+        netns.neighbours.iter().filter(|entry| entry.is_proxy()).map(|entry| entry.address.to_string()).collect();
+    same("proxies", proxies, vec!["10.9.0.77".to_owned(), "fd09::77".to_owned()])
+}
+
+fn fdb() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("bridge fdb add 02:00:00:00:00:21 dev p1 master static
+        bridge fdb add 02:00:00:00:00:22 dev p2 master local
+        bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.0.7
+        bridge fdb add 02:00:00:00:00:23 dev vx0 dst 10.9.0.8 port 4790 vni 43 via br0")?;
+    let netns = own()?;
+    let ours: BTreeSet<_> = netns
+        .fdb
+        .iter()
+        .map(|entry| {
+            (
+                entry.mac.to_string(),
+                name_of(&netns, Some(entry.ifindex)),
+                name_of(&netns, entry.master),
+                entry.dst.map(|dst| dst.to_string()).unwrap_or_default(),
+                (entry.vni, entry.port, name_of(&netns, entry.via)),
+                if entry.is_local() {
+                    "permanent"
+                } else if entry.is_static() {
+                    "static"
+                } else {
+                    ""
+                }
+                .to_owned(),
+            )
+        })
+        .collect();
+    let wanted =
+        |entry: &&Value| entry["master"].is_string() || matches!(entry["ifname"].as_str(), Some("vx0" | "br0"));
+    let number = |value: &Value| value.as_u64();
+    let theirs: BTreeSet<_> = json("bridge -j -d fdb")?
+        .iter()
+        .filter(wanted)
+        .map(|entry| {
+            let state = text(&entry["state"]);
+            (
+                text(&entry["mac"]),
+                text(&entry["ifname"]),
+                text(&entry["master"]),
+                text(&entry["dst"]),
+                (
+                    number(&entry["vni"]).map(|vni| vni as u32),
+                    number(&entry["port"]).map(|port| port as u16),
+                    text(&entry["viaIf"]) + &text(&entry["via"]),
+                ),
+                if state == "permanent" || state == "static" { state } else { String::new() },
+            )
+        })
+        .collect();
+    same("entries", ours, theirs)
+}
+
+fn sysctls() -> Result<(), Failed> {
+    sh(RICH)?;
+    // Every value differs from its default, so that a wrong position in the kernel's arrays shows.
+    sh("cd /proc/sys/net/ipv4/conf/p1
+        n=2
+        for f in *; do echo $n > $f 2>/dev/null || true; n=$((n+1)); done
+        cd /proc/sys/net/ipv6/conf/p2
+        for f in hop_limit accept_ra accept_redirects dad_transmits use_tempaddr proxy_ndp accept_dad \\
+                 ignore_routes_with_linkdown drop_unicast_in_l2_multicast drop_unsolicited_na seg6_enabled \\
+                 addr_gen_mode disable_policy; do
+          test ! -e $f || echo 1 > $f 2>/dev/null || true
+        done
+        echo 7 > hop_limit
+        echo 5 > dad_transmits
+        echo 3 > use_tempaddr
+        echo 2 > accept_dad
+        sysctl -qw net.ipv4.neigh.p1.mcast_solicit=9 net.ipv4.neigh.p1.ucast_solicit=8 net.ipv4.neigh.p1.app_solicit=7
+        sysctl -qw net.ipv4.neigh.p1.base_reachable_time_ms=12000 net.ipv4.neigh.p1.retrans_time_ms=700
+        sysctl -qw net.ipv4.neigh.p1.locktime=50 net.ipv6.neigh.p2.unres_qlen=11
+        sysctl -qw net.ipv4.icmp_echo_ignore_all=1 net.ipv4.ping_group_range='3 9' net.ipv6.icmp.echo_ignore_all=1
+        sysctl -qw net.ipv4.ip_default_ttl=33 net.ipv4.conf.all.rp_filter=2 net.ipv6.conf.default.accept_ra=0")?;
+    let netns = own()?;
+    let mut compared = 0;
+    for (name, ours) in &netns.sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        match std::fs::read_to_string(&path) {
+            Ok(theirs) => {
+                same(name, ours.as_str(), theirs.trim_end())?;
+                compared += 1;
+            }
+            // Only the machine's first namespace shows those in /proc.
+            Err(_) if name.contains(".neigh.default.") => {}
+            Err(error) => return Err(format!("{path}: {error}").into()),
+        }
+    }
+    for name in [
+        "net.ipv4.conf.p1.accept_local",
+        "net.ipv6.conf.p2.addr_gen_mode",
+        "net.ipv4.neigh.p1.locktime",
+        "net.ipv4.neigh.default.gc_thresh3",
+    ] {
+        same(name, netns.sysctls.contains_key(name), true)?;
+    }
+    if compared > 300 { Ok(()) } else { Err(format!("only {compared} sysctls").into()) }
+}
+
+fn qdiscs() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("tc qdisc add dev q1 root handle 1: tbf rate 1mbit burst 32k limit 60k
+        tc qdisc add dev q2 clsact
+        tc qdisc add dev br0 root pfifo limit 7")?;
+    let netns = own()?;
+    let ours: Vec<_> =
+        netns.qdiscs.iter().map(|qdisc| (name_of(&netns, Some(qdisc.ifindex)), qdisc.kind.clone())).collect();
+    let theirs = json("tc -j qdisc show")?;
+    same("qdiscs", ours, theirs.iter().map(|qdisc| (text(&qdisc["dev"]), text(&qdisc["kind"]))).collect())?;
+    let options = |kind: &str| {
+        let qdisc = netns.qdiscs.iter().find(|qdisc| qdisc.kind == kind);
+        qdisc.map(|qdisc| {
+            qdisc.options.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(" ")
+        })
+    };
+    same("tbf", options("tbf").as_deref(), Some("rate 1000000bit burst 32768b limit 61440b"))?;
+    same("pfifo", options("pfifo").as_deref(), Some("limit 7"))
+}
+
+fn ipsec() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip xfrm policy add src 10.0.0.0/24 dst 10.2.0.0/16 dir out action block priority 5
+        ip xfrm policy add src 10.0.0.0/24 dst 10.1.0.0/24 proto udp dir in priority 9 \
+          tmpl src 10.1.0.1 dst 10.0.0.1 proto esp mode tunnel level required tmpl proto ah mode transport level use")?;
+    let netns = own()?;
+    let Some(block) = netns.xfrm_policies.iter().find(|policy| policy.block) else { return Err("no policy".into()) };
+    same("block", (block.dir.as_str(), block.priority, block.dst.to_string()), ("out", 5, "10.2.0.0/16".to_owned()))?;
+    let Some(other) = netns.xfrm_policies.iter().find(|policy| !policy.block) else { return Err("no policy".into()) };
+    same("allow", (other.dir.as_str(), other.priority, other.protocol), ("in", 9, 17))?;
+    same("src", other.src.to_string(), "10.0.0.0/24".to_owned())?;
+    let templates: Vec<_> = other
+        .templates
+        .iter()
+        .map(|template| (template.protocol.as_str(), template.mode.as_str(), template.optional))
+        .collect();
+    same("templates", templates, vec![("esp", "tunnel", false), ("ah", "transport", true)])
+}
+
+fn vlans() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip link add link q1 name q1.7 type vlan id 7
+        ip link add link q1 name s1 type vlan id 8 protocol 802.1ad")?;
+    let netns = own()?;
+    let kind = |name: &str| netns.link_by_name(name).map(|link| link.kind.clone());
+    same("802.1Q", kind("q1.7"), Some(LinkKind::Vlan { id: 7, protocol: 0x8100 }))?;
+    same("802.1ad", kind("s1"), Some(LinkKind::Vlan { id: 8, protocol: 0x88a8 }))?;
+    same("sysctl", netns.conf("ipv4", "q1.7", "rp_filter").is_some(), true)
+}
+
+fn ipvlan() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip link add link q1 name a type ipvlan mode l2 private")?;
+    sh("ip link add link q2 name b type ipvlan mode l3s vepa")?;
+    let netns = own()?;
+    let kind = |name: &str| netns.link_by_name(name).map(|link| link.kind.clone());
+    same("a", kind("a"), Some(LinkKind::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Private }))?;
+    same("b", kind("b"), Some(LinkKind::Ipvlan { mode: IpvlanMode::L3s, flag: IpvlanFlag::Vepa }))
+}
+
+fn vrf() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip link add blue type vrf table 10; ip link set blue up; ip link set q1 master blue")?;
+    let netns = own()?;
+    same("kind", netns.link_by_name("blue").map(|link| link.kind.clone()), Some(LinkKind::Vrf { table: 10 }))?;
+    same("rule", netns.rules.iter().any(|rule| rule.l3mdev && rule.priority == 1000), true)?;
+    same(
+        "master",
+        netns.link_by_name("q1").and_then(|link| link.master),
+        netns.link_by_name("blue").map(|link| link.index),
+    )
+}
