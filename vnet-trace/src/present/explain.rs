@@ -9,7 +9,7 @@ use super::style::{Style, Tone};
 use super::{Report, detail, page, text, way, words};
 use crate::diagnose::registry;
 use crate::model::diagnosis::{Finding, Verdict};
-use crate::model::exchange::{Action, Fate, Hop, Journey, Role, Step};
+use crate::model::exchange::{Action, Fate, Hop, Journey, Place, Role, Step};
 use crate::model::id::{IfIndex, Nanos};
 
 /// The whole story.
@@ -74,7 +74,7 @@ fn ways(sheet: &mut Sheet, report: Report<'_>) {
             _ => journey.loss().map(|loss| &loss.place),
         };
         journey_told(sheet, report, journey, number, start, &mut told);
-        ending(sheet, names, journey, place.is_some());
+        ending(sheet, names, journey, place);
         for copy in &journey.copies {
             sheet.item(4, &["a copy: ".into(), way::line(report.recording, copy).into()]);
         }
@@ -82,7 +82,7 @@ fn ways(sheet: &mut Sheet, report: Report<'_>) {
     if let Some((way::Told::Predicted, _, journey)) = lost {
         sheet.blank().paragraph(2, "The way of the packet that was lost, worked out from the configuration:");
         journey_told(sheet, report, journey, number + 1, start, &mut told);
-        ending(sheet, names, journey, true);
+        ending(sheet, names, journey, finding.map(|finding| &finding.place));
     }
 }
 
@@ -149,12 +149,12 @@ fn step_told(sheet: &mut Sheet, report: Report<'_>, step: &Step, start: Nanos, t
     }
 }
 
-fn ending(sheet: &mut Sheet, names: Names<'_>, journey: &Journey, lost: bool) {
+fn ending(sheet: &mut Sheet, names: Names<'_>, journey: &Journey, place: Option<&Place>) {
     let (tone, text) = match &journey.fate {
         Fate::Delivered { netns, .. } => (Tone::Good, format!("✓ delivered in {}", names.netns_spoken(*netns))),
         Fate::Lost(loss) => (Tone::Bad, format!("✗ lost at {}", names.place(&loss.place))),
         Fate::OutOfSight { last } => (Tone::Warn, format!("→ leaves our sight by {}", names.device_in(*last))),
-        Fate::Cut { netns, .. } if lost => (Tone::Bad, format!("✗ ends in {}", names.netns_spoken(*netns))),
+        Fate::Cut { netns, .. } if place.is_some() => (Tone::Bad, format!("✗ ends in {}", names.netns_spoken(*netns))),
         Fate::Cut { netns, .. } => (Tone::Warn, format!("… last seen in {}", names.netns_spoken(*netns))),
     };
     sheet.prose(5, 7, &[Span::new(tone, text)]);

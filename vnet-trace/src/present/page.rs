@@ -10,7 +10,7 @@ use crate::diagnose::registry::{self, Entry, Family, Kind};
 /// The page of one cause or note.
 pub fn page(entry: &Entry, style: Style) -> String {
     if style.paint == Paint::Plain {
-        return entry.page.lines().map(|line| format!("{}\n", style.clean(line))).collect();
+        return entry.page.lines().flat_map(|line| [style.clean(line), "\n".to_owned()]).collect();
     }
     let mut text = String::new();
     let mut in_block = false;

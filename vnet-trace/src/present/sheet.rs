@@ -140,7 +140,7 @@ impl Sheet {
             }
             row
         });
-        let mut table = Builder::from_iter(clean).build();
+        let mut table = clean.collect::<Builder>().build();
         table.with(Borders::empty());
         table.modify(Columns::new(..), Padding::new(0, 2, 0, 0));
         table.modify(Columns::one(last), Padding::zero());

@@ -182,13 +182,13 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
             sheet.blank();
             sheet.prose(0, 2, &[Span::new(Tone::Bad, "✗"), format!(" {}", names.place(&finding.place)).into()]);
         }
-        let last = journeys.iter().rposition(|journey| !way::is_resolution(journey));
+        let unanswered = journeys.iter().rposition(|journey| !way::is_resolution(journey)).map_or(0, |at| at + 1);
         sheet.blank();
         if told_all == way::Told::Predicted && !journeys.is_empty() {
             sheet.paragraph(0, "The way, worked out from the configuration:");
         }
         for (at, journey) in journeys.iter().enumerate() {
-            let table = matches!(journey.role, Role::Request | Role::Reply) || last.is_none_or(|last| at > last);
+            let table = matches!(journey.role, Role::Request | Role::Reply) || at >= unanswered;
             one(sheet, report, journey, table || level == Detail::Full, level);
         }
         return;

@@ -189,5 +189,5 @@ fn hop_of(hops: &[Hop<'_>], place: &Place) -> Option<usize> {
                 }
             }
     };
-    hops.iter().rposition(|hop| touches(hop))
+    hops.iter().rposition(touches)
 }

@@ -115,7 +115,11 @@ pub fn table(table: u32) -> String {
 pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<String> {
     let device = |index| names.device(step.netns, index);
     Some(match &step.action {
-        Action::Queued | Action::Transmitted | Action::Received | Action::SourceChecked => return None,
+        Action::Queued
+        | Action::Transmitted
+        | Action::Received
+        | Action::SourceChecked
+        | Action::NeighbourKnown { lladdr: None, .. } => return None,
         Action::Sent => "sent by the socket".to_owned(),
         Action::Routed { local: true, .. } => "routed: local".to_owned(),
         Action::Routed { table: number, oif, gateway, .. } => {
@@ -152,7 +156,6 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
             text
         }
         Action::NeighbourKnown { address, lladdr: Some(mac) } => format!("{address} is at {mac}"),
-        Action::NeighbourKnown { .. } => return None,
         Action::NeighbourAsked { address } => format!("waits for the link-layer address of {address}"),
         Action::BridgeForwarded { bridge, flooded } => {
             let verb = if *flooded { "floods" } else { "forwards" };
