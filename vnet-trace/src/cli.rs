@@ -17,10 +17,12 @@ pub mod terminal;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 pub use exit::Exit;
 pub use failure::Failure;
+
+use crate::present::style::Style;
 
 /// Follow a ping through Linux virtual networks, and say where it died, why, and how to fix it.
 #[derive(Debug, Parser)]
@@ -55,21 +57,47 @@ impl Command {
     }
 }
 
-/// The whole program. Usage errors end in clap with exit code 2, which is [`Exit::Trouble`].
+/// The whole program. Usage errors end with exit code 2, which is [`Exit::Trouble`].
 pub fn main() -> ExitCode {
-    let exit = Cli::parse().command.run().unwrap_or_else(|failure| {
-        // When standard error is closed there is nobody to tell.
-        let _ = write!(std::io::stderr(), "{failure}");
-        Exit::Trouble
-    });
+    let exit = match Cli::try_parse() {
+        Ok(cli) => cli.command.run().unwrap_or_else(|failure| complain(&failure.to_string())),
+        // Help and version are asked for; everything else is a complaint.
+        Err(text) if !text.use_stderr() => match text.print() {
+            Ok(()) => Exit::Good,
+            Err(_) => Exit::Trouble,
+        },
+        Err(error) => complain(&usage(&error)),
+    };
     exit.into()
+}
+
+/// Tells standard error, with nothing in it that could act on a terminal.
+fn complain(text: &str) -> Exit {
+    let style = Style::default();
+    let text: String = text.lines().flat_map(|line| [style.clean(line), "\n".to_owned()]).collect();
+    // When standard error is closed there is nobody to tell.
+    let _ = write!(std::io::stderr(), "{text}");
+    Exit::Trouble
+}
+
+/// A usage error in the form of all other errors: clap's own words, then where help is.
+fn usage(error: &clap::Error) -> String {
+    let text = error.to_string();
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return text;
+    }
+    let said = text.split("\nFor more information").next().unwrap_or(&text).trim_end();
+    let words = std::env::args().skip(1).take_while(|word| !word.starts_with('-')).take(1);
+    let known = |word: &String| Cli::command().get_subcommands().any(|command| command.get_name() == word);
+    let command: String = words.filter(known).map(|word| format!(" {word}")).collect();
+    format!("{said}\nhelp: `vnet-trace{command} --help` lists the options\n")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
+        use super::CommandFactory;
         super::Cli::command().debug_assert();
     }
 }

@@ -28,7 +28,8 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.list {
-        let text = if args.look.json { args.look.json_text(&page::list_json())? } else { page::list(args.look.style()) };
+        let text =
+            if args.look.json { args.look.json_text(&page::list_json())? } else { page::list(args.look.style()) };
         terminal::print(&text)?;
         return Ok(Exit::Good);
     }

@@ -35,6 +35,18 @@ pub fn read(path: &Path) -> Result<Recording, Failure> {
             RecordingError::Newer { .. } => Some("a newer vnet-trace wrote it; that one can read it".to_owned()),
             _ => None,
         };
-        Failure::new(error, help)
+        match error {
+            // This one names the file itself.
+            RecordingError::Read { .. } => Failure::new(error, help),
+            error => Failure::new(Unreadable { path: path.to_owned(), source: error }, help),
+        }
     })
+}
+
+/// A file is there and is no recording that can be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot explain {}", path.display())]
+struct Unreadable {
+    path: PathBuf,
+    source: RecordingError,
 }

@@ -135,7 +135,8 @@ fn write(file: &File, answer: &Answer, args: &Args) -> Result<(), Failure> {
     match file.form {
         Form::Json => {
             let text = json::document(answer.report(), Asked::Ping).to_text(args.look.layout())?;
-            std::fs::write(&file.path, text).map_err(|source| Failure::new(output::Unwritable::at(&file.path, source), None))
+            std::fs::write(&file.path, text)
+                .map_err(|source| Failure::new(output::Unwritable::at(&file.path, source), None))
         }
         Form::Recording => last::write(&file.path, &answer.recording),
         Form::Pcapng => output::pcapng(&file.path, answer),
@@ -152,7 +153,10 @@ impl Args {
             ));
         }
         if self.prove {
-            return Err(Failure::with_help("--prove is not implemented yet", "leave it out: the answer does not depend on it"));
+            return Err(Failure::with_help(
+                "--prove is not implemented yet",
+                "leave it out: the answer does not depend on it",
+            ));
         }
         let family = match (self.v4, self.v6) {
             (true, _) => Family::V4,

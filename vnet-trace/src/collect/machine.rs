@@ -43,7 +43,9 @@ pub fn look() -> Machine {
 
 fn state(report: &ProbeReport) -> ProbeState {
     let module = match report.needs {
-        Needs::Module(module) if report.tier == Tier::Capture && !modules::is_present(module) => Some(module.to_owned()),
+        Needs::Module(module) if report.tier == Tier::Capture && !modules::is_present(module) => {
+            Some(module.to_owned())
+        }
         _ => None,
     };
     let mut closed: Vec<(Tier, String)> = Vec::new();

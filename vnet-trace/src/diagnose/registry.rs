@@ -333,11 +333,22 @@ mod tests {
             "Kernel",
             "Lab",
         ];
-        let note =
-            ["What happens", "How it looks from outside", "How vnet-trace knows", "How to see it by hand", "Kernel", "Lab"];
+        let note = [
+            "What happens",
+            "How it looks from outside",
+            "How vnet-trace knows",
+            "How to see it by hand",
+            "Kernel",
+            "Lab",
+        ];
         for entry in all() {
             let mut lines = entry.page.lines();
-            assert_eq!(lines.next(), Some(format!("# {}: {}", entry.code, entry.title).as_str()), "heading of {}", entry.code);
+            assert_eq!(
+                lines.next(),
+                Some(format!("# {}: {}", entry.code, entry.title).as_str()),
+                "heading of {}",
+                entry.code
+            );
             let sections: Vec<&str> = lines.filter_map(|line| line.strip_prefix("## ")).collect();
             let expected: &[&str] = if entry.kind == Kind::Cause { &cause } else { &note };
             assert_eq!(sections, expected, "sections of {}", entry.code);

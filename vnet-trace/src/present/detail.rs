@@ -69,7 +69,12 @@ pub fn source(recording: &Recording, source: &Source) -> String {
                     Direction::Out => "out",
                     Direction::Unknown => "seen",
                 };
-                format!("frame {at} at {}, {way} at {}, {} bytes", since(frame.time), names.device_in(frame.device), frame.len)
+                format!(
+                    "frame {at} at {}, {way} at {}, {} bytes",
+                    since(frame.time),
+                    names.device_in(frame.device),
+                    frame.len
+                )
             }
             None => format!("frame {at}"),
         },
@@ -185,7 +190,9 @@ fn kind(kind: &EventKind) -> String {
             reason.as_deref().unwrap_or("without a reason"),
             location.as_deref().unwrap_or("an unnamed function")
         ),
-        EventKind::Consume { location } => format!("consume_skb in {}", location.as_deref().unwrap_or("an unnamed function")),
+        EventKind::Consume { location } => {
+            format!("consume_skb in {}", location.as_deref().unwrap_or("an unnamed function"))
+        }
         EventKind::FibLookup { table, src, dst, error, .. } => {
             format!("fib_table_lookup {src} → {dst} in {}: {error}", words::table(*table))
         }
@@ -232,7 +239,10 @@ pub fn sight(sheet: &mut Sheet, recording: &Recording) {
     sheet.paragraph(2, &text);
     for probe in sight.probes.iter().filter(|probe| probe.tier.is_none()) {
         let why = probe.why.as_deref().unwrap_or("not attached");
-        sheet.item(2, &[Span::new(Tone::Code, probe.name.as_str()), format!(": {why}; without it: {}", probe.blind).into()]);
+        sheet.item(
+            2,
+            &[Span::new(Tone::Code, probe.name.as_str()), format!(": {why}; without it: {}", probe.blind).into()],
+        );
     }
 }
 

@@ -93,7 +93,11 @@ fn kernel(sheet: &mut Sheet, machine: &Machine) {
     match machine.lockdown.as_deref() {
         None | Some("none") => row("lockdown", true, "none".to_owned()),
         Some("confidentiality") => {
-            row("lockdown", false, "confidentiality: kernel memory may not be read, so probes cannot look into packets".to_owned());
+            row(
+                "lockdown",
+                false,
+                "confidentiality: kernel memory may not be read, so probes cannot look into packets".to_owned(),
+            );
         }
         Some(mode) => row("lockdown", true, mode.to_owned()),
     }
@@ -193,7 +197,8 @@ fn programs(sheet: &mut Sheet, machine: &Machine) {
             cells: vec![
                 if path.is_some() { "✓" } else { "–" }.to_owned(),
                 name.clone(),
-                path.clone().unwrap_or_else(|| "not found; needed only where its rules or switches are in use".to_owned()),
+                path.clone()
+                    .unwrap_or_else(|| "not found; needed only where its rules or switches are in use".to_owned()),
             ],
         })
         .collect();
@@ -209,7 +214,9 @@ fn what_to_do(machine: &Machine) -> Vec<String> {
         advice.push(format!("run it as root, or give it {}", missing.join(", ")));
     }
     if machine.btf.is_none() {
-        advice.push("boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y: those of all large distributions are".to_owned());
+        advice.push(
+            "boot a kernel that is built with CONFIG_DEBUG_INFO_BTF=y: those of all large distributions are".to_owned(),
+        );
     }
     if machine.lockdown.as_deref() == Some("confidentiality") {
         advice.push("boot without lockdown=confidentiality (integrity is no hindrance)".to_owned());
@@ -258,12 +265,25 @@ mod tests {
             btf: Some(6 << 20),
             lockdown: Some("integrity".to_owned()),
             kprobes: false,
-            capabilities: Capability::ALL.iter().map(|capability| (*capability, *capability != Capability::Bpf)).collect(),
+            capabilities: Capability::ALL
+                .iter()
+                .map(|capability| (*capability, *capability != Capability::Bpf))
+                .collect(),
             programs: vec![("nft".to_owned(), Some("/usr/sbin/nft".to_owned())), ("ovs-ofctl".to_owned(), None)],
             probes: vec![
                 probe("kfree_skb", Some(Tier::Tracepoint), None, &[]),
-                probe("macvlan_handle_frame", None, Some("macvlan"), &[(Tier::Fentry, "the kernel has no such function")]),
-                probe("fib_validate_source", None, None, &[(Tier::Fentry, "not supported"), (Tier::Kprobe, "not supported")]),
+                probe(
+                    "macvlan_handle_frame",
+                    None,
+                    Some("macvlan"),
+                    &[(Tier::Fentry, "the kernel has no such function")],
+                ),
+                probe(
+                    "fib_validate_source",
+                    None,
+                    None,
+                    &[(Tier::Fentry, "not supported"), (Tier::Kprobe, "not supported")],
+                ),
             ],
             probes_error: None,
         }

@@ -95,7 +95,11 @@ fn journey_told(
     told: &mut BTreeSet<&'static str>,
 ) {
     let names = Names::of(report.recording);
-    sheet.blank().prose(2, 5, &[Span::new(Tone::Strong, format!("{number}. {}", words::packet(report.recording, journey)))]);
+    sheet.blank().prose(
+        2,
+        5,
+        &[Span::new(Tone::Strong, format!("{number}. {}", words::packet(report.recording, journey)))],
+    );
     let (key, purpose) = purpose(journey.role);
     if told.insert(key) {
         sheet.paragraph(5, purpose);
@@ -307,19 +311,25 @@ fn meaning(action: &Action) -> Option<(&'static str, &'static str)> {
             "For each packet that comes in, the kernel asks whether its source makes sense here: not one of its own \
              addresses, and, with rp_filter, a route back by the same device.",
         ),
-        Action::Hook { .. } => ("hook", "Rules of nftables and iptables that hang at this point were asked, and let it pass."),
+        Action::Hook { .. } => {
+            ("hook", "Rules of nftables and iptables that hang at this point were asked, and let it pass.")
+        }
         Action::Rewritten { .. } => (
             "rewritten",
             "Connection tracking remembers the first packet of an exchange and rewrites all that follow in the same \
              way, the replies in reverse.",
         ),
-        Action::NeighbourKnown { .. } => ("neighbour known", "The neighbour table had the answer already, so nobody is asked."),
+        Action::NeighbourKnown { .. } => {
+            ("neighbour known", "The neighbour table had the answer already, so nobody is asked.")
+        }
         Action::NeighbourAsked { .. } => (
             "neighbour asked",
             "Up to three questions, a second apart. If nobody answers, the packet is dropped and the sender is told \
              that the host is unreachable.",
         ),
-        Action::Queued => ("queued", "The device's queueing discipline takes it; on a device without a carrier it drops it."),
+        Action::Queued => {
+            ("queued", "The device's queueing discipline takes it; on a device without a carrier it drops it.")
+        }
         Action::Received => (
             "received",
             "From here on the packet belongs to the namespace of this device. Captures (tcpdump) see it now, before \
@@ -330,10 +340,9 @@ fn meaning(action: &Action) -> Option<(&'static str, &'static str)> {
             "The bridge does not know where the destination is, or the frame is for everybody, so each port gets a \
              copy, except the one it came in by and those that may not have it.",
         ),
-        Action::BridgeForwarded { flooded: false, .. } => (
-            "bridged",
-            "The forwarding database knows the port behind which this link-layer address was last seen.",
-        ),
+        Action::BridgeForwarded { flooded: false, .. } => {
+            ("bridged", "The forwarding database knows the port behind which this link-layer address was last seen.")
+        }
         Action::BridgeLocal { .. } => (
             "bridge local",
             "The frame is for the bridge's own address, or for everybody: the bridge device takes a copy as a host \
@@ -364,7 +373,6 @@ fn meaning(action: &Action) -> Option<(&'static str, &'static str)> {
         Action::Sent | Action::Transmitted | Action::Delivered | Action::Seen { .. } => return None,
     })
 }
-
 
 #[cfg(test)]
 mod tests {

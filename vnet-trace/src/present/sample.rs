@@ -88,7 +88,12 @@ fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
         after: None,
         events: Vec::new(),
         frames: Vec::new(),
-        ping: PingOutcome { sent: 2, started: Nanos(1_000_000_000), ended: Nanos(1_350_000_000), ..PingOutcome::default() },
+        ping: PingOutcome {
+            sent: 2,
+            started: Nanos(1_000_000_000),
+            ended: Nanos(1_350_000_000),
+            ..PingOutcome::default()
+        },
         answers: Vec::new(),
         sight: Sight {
             tier: Tier::Fentry,
@@ -386,7 +391,8 @@ pub fn delivered() -> Sample {
 
 /// Capture only, and a program of which nobody knows what it does.
 pub fn undecided() -> Sample {
-    let namespaces = vec![netns(0, ".", &[(1, "lo")]), netns(1, "ns1", &[(2, "eth0")]), netns(2, "ns2", &[(2, "eth0")])];
+    let namespaces =
+        vec![netns(0, ".", &[(1, "lo")]), netns(1, "ns1", &[(2, "eth0")]), netns(2, "ns2", &[(2, "eth0")])];
     let mut recording = recording(namespaces, "fd00::2", 1);
     recording.sight = Sight {
         tier: Tier::Capture,
@@ -474,12 +480,7 @@ pub fn no_route() -> Sample {
                 "ns1 has no route to 10.0.2.2, so no packet is ever made",
                 "ip -n ns1 route add default via 10.0.1.1",
             )),
-            also: vec![finding(
-                "link-down",
-                later,
-                "veth\u{1b}[2J in ns1 is down",
-                "ip -n ns1 link set veth1 up",
-            )],
+            also: vec![finding("link-down", later, "veth\u{1b}[2J in ns1 is down", "ip -n ns1 link set veth1 up")],
             notes: Vec::new(),
             gaps: Vec::new(),
             leads: Vec::new(),

@@ -131,7 +131,9 @@ impl Sheet {
             .collect();
         let last = head.len().saturating_sub(1);
         let taken: usize = (0..last)
-            .map(|column| clean.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0) + 2)
+            .map(|column| {
+                clean.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0) + 2
+            })
             .sum();
         let left = self.style.width.saturating_sub(indent + taken).max(24);
         let clean = clean.into_iter().map(|mut row| {
@@ -263,12 +265,12 @@ mod tests {
     #[test]
     fn a_table_wraps_its_last_column() {
         let mut sheet = Sheet::new(Style { width: 34, ..Style::default() });
-        let row = TableRow { tone: Tone::Plain, cells: vec!["ns1".into(), "a long story about one packet and its end".into()] };
+        let row = TableRow {
+            tone: Tone::Plain,
+            cells: vec!["ns1".into(), "a long story about one packet and its end".into()],
+        };
         sheet.table(2, &["netns", "what"], &[row]);
-        assert_eq!(
-            sheet.finish(),
-            "  netns  what\n  ns1    a long story about one\n         packet and its end\n"
-        );
+        assert_eq!(sheet.finish(), "  netns  what\n  ns1    a long story about one\n         packet and its end\n");
     }
 
     #[test]

@@ -208,7 +208,10 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
         sheet.blank().prose(
             0,
             2,
-            &[Span::new(Tone::Strong, words::packet(report.recording, journey)), Span::new(Tone::Faint, " (worked out from the configuration)")],
+            &[
+                Span::new(Tone::Strong, words::packet(report.recording, journey)),
+                Span::new(Tone::Faint, " (worked out from the configuration)"),
+            ],
         );
     }
     way::write(sheet, 0, report.recording, journey, Some(&finding.place));

@@ -33,9 +33,9 @@ pub fn lost_journey<'a>(
 fn pick<'a>(exchange: &'a Exchange, finding: &Finding) -> Option<(usize, &'a Journey)> {
     let fitting = || exchange.journeys.iter().enumerate().filter(|(_, journey)| journey.role == finding.role);
     let at_place = |journey: &Journey| {
-        journey.loss().is_some_and(|loss| {
-            loss.place.netns == finding.place.netns && loss.place.device == finding.place.device
-        })
+        journey
+            .loss()
+            .is_some_and(|loss| loss.place.netns == finding.place.netns && loss.place.device == finding.place.device)
     };
     fitting()
         .find(|(_, journey)| at_place(journey))
@@ -132,8 +132,12 @@ fn row(names: Names<'_>, recording: &Recording, at: usize, hop: &Hop<'_>, lost: 
     let mut what = String::new();
     for step in hop.steps {
         let passing = match step.action {
-            Action::Transmitted if step.device != hop.egress => step.device.map(|dev| format!("through {}", device(Some(dev)))),
-            Action::Received if step.device != hop.ingress => step.device.map(|dev| format!("up to {}", device(Some(dev)))),
+            Action::Transmitted if step.device != hop.egress => {
+                step.device.map(|dev| format!("through {}", device(Some(dev))))
+            }
+            Action::Received if step.device != hop.ingress => {
+                step.device.map(|dev| format!("up to {}", device(Some(dev))))
+            }
             _ => None,
         };
         if let Some(phrase) = passing.or_else(|| words::phrase(names, recording, step)) {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::names::Names;
-use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Opaque, Role, Step};
 use crate::model::diagnosis::{Grade, Risk};
+use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Opaque, Role, Step};
 use crate::model::netfilter::{Backend, Family, RuleRef};
 use crate::model::recording::Recording;
 

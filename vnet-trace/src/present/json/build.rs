@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Ping, PingError, Place, Probe,
-    Probes, Question, Rtt, Sight, Step, Timing, Tool,
+    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Ping, PingError, Place,
+    Probe, Probes, Question, Rtt, Sight, Step, Timing, Tool,
 };
 use crate::model::diagnosis;
 use crate::model::event::EventKind;
@@ -194,7 +194,9 @@ impl Make<'_> {
             details.insert("netns".to_owned(), self.names.netns(netns).into());
         }
         let said = match &event.kind {
-            EventKind::Drop { reason, location } => json!({ "site": "kfree_skb", "reason": reason, "function": location }),
+            EventKind::Drop { reason, location } => {
+                json!({ "site": "kfree_skb", "reason": reason, "function": location })
+            }
             EventKind::Consume { location } => json!({ "site": "consume_skb", "function": location }),
             EventKind::Return { function, value, meaning } => {
                 json!({ "site": "return", "function": function, "value": value, "meaning": meaning })
@@ -203,7 +205,9 @@ impl Make<'_> {
             EventKind::FibLookup { table, src, dst, error, .. } => {
                 json!({ "site": "fib_table_lookup", "table": table, "src": src, "dst": dst, "value": error })
             }
-            EventKind::Netfilter { hook, verdict, .. } => json!({ "site": "nf_hook_slow", "hook": hook, "value": verdict }),
+            EventKind::Netfilter { hook, verdict, .. } => {
+                json!({ "site": "nf_hook_slow", "hook": hook, "value": verdict })
+            }
             EventKind::Neigh { address, lladdr, state } => {
                 json!({ "site": "neigh_update", "address": address, "lladdr": lladdr, "state": state })
             }
@@ -274,7 +278,9 @@ impl Make<'_> {
 
     fn fate(self, fate: &exchange::Fate) -> Fate {
         match fate {
-            exchange::Fate::Delivered { netns, device } => Fate { kind: "delivered", place: self.place(*netns, *device, None) },
+            exchange::Fate::Delivered { netns, device } => {
+                Fate { kind: "delivered", place: self.place(*netns, *device, None) }
+            }
             exchange::Fate::Lost(loss) => Fate { kind: "lost", place: self.model_place(&loss.place) },
             exchange::Fate::OutOfSight { last } => {
                 Fate { kind: "out-of-sight", place: self.place(last.netns, Some(last.ifindex), None) }
@@ -348,7 +354,9 @@ impl Make<'_> {
             captured: sight
                 .captured
                 .iter()
-                .map(|device| format!("{}/{}", self.names.netns(device.netns), self.names.device(device.netns, device.ifindex)))
+                .map(|device| {
+                    format!("{}/{}", self.names.netns(device.netns), self.names.device(device.netns, device.ifindex))
+                })
                 .collect(),
             frames_lost: sight.frames_lost,
         }
@@ -377,7 +385,9 @@ fn action(action: &Action) -> (&'static str, String) {
         Action::Delivered => ("delivered", "deliver"),
         Action::Opaque(_) => ("opaque", "program"),
         Action::Seen { site, .. } => return ("seen", site.clone()),
-        Action::Dropped { location, .. } => return ("dropped", location.clone().unwrap_or_else(|| "kfree_skb".to_owned())),
+        Action::Dropped { location, .. } => {
+            return ("dropped", location.clone().unwrap_or_else(|| "kfree_skb".to_owned()));
+        }
         Action::Consumed { location } => {
             return ("consumed", location.clone().unwrap_or_else(|| "consume_skb".to_owned()));
         }
