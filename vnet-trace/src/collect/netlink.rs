@@ -28,6 +28,8 @@ pub mod nsid;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
+#[cfg(test)]
+mod tests;
 pub mod vlan;
 pub mod xfrm;
 
@@ -292,36 +294,4 @@ pub fn parts<'a, const N: usize>(
 ) -> Result<(&'a [u8; N], Attributes<'a>), Malformed> {
     let (header, rest) = attribute::fixed(layer, message.payload)?;
     Ok((header, Attributes::read(layer, rest)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_question_is_padded_and_counted() {
-        let bytes = Request::new(18, &[0; 16]).with(29, &9_u32.to_ne_bytes()).with(3, b"a").bytes(NLM_F_DUMP, 7);
-        assert_eq!(bytes.len() % 4, 0);
-        let (message, rest) = split(&bytes).unwrap();
-        assert!(rest.is_empty());
-        assert_eq!((message.kind, message.flags, message.sequence), (18, 0x301, 7));
-        let (_, attributes) = parts::<16>("link", message).unwrap();
-        assert_eq!(attributes.find(29).unwrap().u32(), Ok(9));
-        assert_eq!(attributes.find(3).unwrap().text(), "a");
-    }
-
-    #[test]
-    fn truncation_at_every_length_is_an_error() {
-        let bytes = Request::new(18, &[0; 16]).bytes(0, 1);
-        for length in 0..bytes.len() {
-            assert!(split(&bytes[..length]).is_err());
-        }
-    }
-
-    #[test]
-    fn a_length_that_overflows_is_an_error() {
-        let mut bytes = Request::new(18, &[0; 16]).bytes(0, 1);
-        bytes[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
-        assert!(split(&bytes).is_err());
-    }
 }

@@ -8,7 +8,8 @@
 //! | --- | --- | --- |
 //! | the source is an own address, or otherwise martian | EINVAL | EINVAL |
 //! | reverse-path filter | EXDEV | EINVAL |
-//! | no route to the destination, or forwarding is off | EHOSTUNREACH | EHOSTUNREACH |
+//! | forwarding is off | EHOSTUNREACH | EHOSTUNREACH |
+//! | no route to the destination | ENETUNREACH | ENETUNREACH |
 //!
 //! (`inet_rtm_getroute` in net/ipv4/route.c turned the drop reason, which the look-up has returned since 6.13, into
 //! EINVAL.) A destination of type blackhole, unreachable or prohibit answers EINVAL, EHOSTUNREACH, EACCES on the output

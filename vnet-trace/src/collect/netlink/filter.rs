@@ -16,7 +16,7 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_CHAIN: u16 = 11;
 
 /// Parents of the filters of a clsact (or ingress) discipline: TC_H_CLSACT with TC_H_MIN_INGRESS or TC_H_MIN_EGRESS.
-const INGRESS: u32 = 0xffff_fff2;
+pub const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
 
 /// Disciplines that classify by filters.
@@ -58,7 +58,7 @@ fn parents(qdisc: &Qdisc) -> Vec<(IfIndex, u32)> {
 }
 
 /// One RTM_NEWTFILTER message; None for the message that only announces a chain's priority.
-fn parse(message: Message<'_>, asked: u32, links: &[Link]) -> Result<Option<TcFilter>, Malformed> {
+pub fn parse(message: Message<'_>, asked: u32, links: &[Link]) -> Result<Option<TcFilter>, Malformed> {
     if message.kind != RTM_NEWTFILTER {
         return Ok(None);
     }

@@ -200,8 +200,10 @@ fn multipath(mut bytes: &[u8]) -> Result<Vec<Nexthop>, Malformed> {
 
 /// A next hop object.
 #[derive(Debug, Clone, PartialEq)]
-enum Object {
+pub enum Object {
+    /// A device and perhaps a gateway.
     One(Nexthop),
+    /// Loses packets.
     Blackhole,
     /// Ids and weights.
     Group(Vec<(u32, u32)>),
@@ -212,7 +214,7 @@ fn objects(channel: &mut Channel) -> Result<BTreeMap<u32, Object>, NetlinkError>
 }
 
 /// One RTM_NEWNEXTHOP message.
-fn object(message: Message<'_>) -> Result<Option<(u32, Object)>, Malformed> {
+pub fn object(message: Message<'_>) -> Result<Option<(u32, Object)>, Malformed> {
     if message.kind != RTM_NEWNEXTHOP {
         return Ok(None);
     }
