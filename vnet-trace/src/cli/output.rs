@@ -13,7 +13,6 @@ use crate::present::style::{Detail, Style};
 /// How and where the answer is written.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Output {
     /// One JSON document
     #[arg(short, long)]
@@ -24,9 +23,9 @@ pub struct Output {
     /// The verdict only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Every step with its time, all evidence, every fix
-    #[arg(short, long)]
-    pub verbose: bool,
+    /// Every step with its time, all evidence, every fix; twice: what the probes say about themselves
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
     /// When to use colours
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: ColorChoice,
@@ -35,7 +34,7 @@ pub struct Output {
 impl Output {
     /// How much is said.
     pub fn detail(&self) -> Detail {
-        match (self.quiet, self.verbose) {
+        match (self.quiet, self.verbose > 0) {
             (true, _) => Detail::Verdict,
             (false, true) => Detail::Full,
             (false, false) => Detail::Normal,

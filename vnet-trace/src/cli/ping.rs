@@ -21,6 +21,7 @@ const COUNT: u32 = 3;
 #[derive(Debug, clap::Args)]
 #[command(
     next_help_heading = "Asking, as ping(8)",
+    args_override_self = true,
     after_help = "Exit code: 0 delivered, 1 lost (or fewer than -c came back by -w), 2 anything else."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -106,7 +107,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     })?;
     // A recording that cannot be kept costs a later `explain`, not this answer.
     if let Err(failure) = last::keep(&answer.recording)
-        && args.look.verbose
+        && args.look.verbose > 0
     {
         terminal::warn(&failure);
     }
