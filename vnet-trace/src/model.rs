@@ -15,5 +15,6 @@ pub mod netfilter;
 pub mod ovs;
 pub mod question;
 pub mod recording;
+pub mod seen;
 pub mod sight;
 pub mod snapshot;

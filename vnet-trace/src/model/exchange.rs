@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::diagnosis::Source;
 use super::id::{Device, IfIndex, MacAddr, Nanos, NetnsId};
 use super::netfilter::{Hook, RuleRef};
 
@@ -136,6 +137,9 @@ pub struct Step {
     pub device: Option<IfIndex>,
     /// What happened.
     pub action: Action,
+    /// The sightings that say so, as positions in the recording; empty in a prediction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
 }
 
 /// What happens to packets.

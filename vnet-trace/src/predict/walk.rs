@@ -138,12 +138,12 @@ impl<'a> Walk<'a> {
 impl Trail {
     /// Notes what happened at a device.
     pub fn step(&mut self, device: Device, action: Action) {
-        self.steps.push(Step { time: None, netns: device.netns, device: Some(device.ifindex), action });
+        self.steps.push(Step { time: None, netns: device.netns, device: Some(device.ifindex), action, sources: Vec::new() });
     }
 
     /// Notes what happened in a namespace.
     pub fn step_in(&mut self, netns: NetnsId, device: Option<IfIndex>, action: Action) {
-        self.steps.push(Step { time: None, netns, device, action });
+        self.steps.push(Step { time: None, netns, device, action, sources: Vec::new() });
     }
 
     /// Notes a reason why the packet ends here. The walk goes on as if it were mended.

@@ -121,7 +121,8 @@ fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
 }
 
 fn step(us: u64, netns: u32, device: Option<u32>, action: Action) -> Step {
-    Step { time: Some(Nanos(1_000_000_000 + us * 1000)), netns: NetnsId(netns), device: device.map(IfIndex), action }
+    let time = Some(Nanos(1_000_000_000 + us * 1000));
+    Step { time, netns: NetnsId(netns), device: device.map(IfIndex), action, sources: Vec::new() }
 }
 
 fn journey(role: Role, leg: Leg, headers: Headers, steps: Vec<Step>, fate: Fate) -> Journey {
