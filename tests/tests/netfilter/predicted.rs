@@ -174,8 +174,8 @@ impl<'a> Router<'a> {
     }
 
     fn ask(&mut self, context: HookContext, packet: &mut Packet) -> Result<(), Stop> {
-        self.last = Some((context.clone(), packet.clone()));
-        match evaluate(self.ruleset, &context, packet, &self.addresses).outcome {
+        let (context, _) = self.last.insert((context, packet.clone()));
+        match evaluate(self.ruleset, context, packet, &self.addresses).outcome {
             Outcome::Accept => Ok(()),
             Outcome::Drop { loss, .. } => Err(Stop::Lost(loss.at)),
             Outcome::Taken { .. } | Outcome::Undecided { .. } => Err(Stop::Undecided),

@@ -85,8 +85,7 @@ fn declare_chain(table: &mut Table, rest: &str) -> Result<(), &'static str> {
     let base = base(table.backend, &table.name, name);
     let counter = words.next().and_then(counter);
     let policy = match (&base, table.backend) {
-        (Some(_), _) => policy,
-        (None, Backend::EbtablesNft | Backend::EbtablesLegacy) => policy,
+        (Some(_), _) | (None, Backend::EbtablesNft | Backend::EbtablesLegacy) => policy,
         (None, _) => None,
     };
     table.chains.push(Chain {
@@ -174,13 +173,12 @@ fn add_rule(table: &mut Table, line: &str) -> Result<(), &'static str> {
         statements.push(Statement::Counter(counted));
     }
     statements.extend(parsed.actions);
-    let chain = match table.chains.iter_mut().find(|chain| chain.name == *name) {
-        Some(chain) => chain,
-        None => {
-            // A listing cut short; the rules are kept all the same.
-            table.chains.push(Chain { name: name.clone(), ..Chain::default() });
-            table.chains.last_mut().ok_or("no chain")?
-        }
+    let chain = if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == *name) {
+        chain
+    } else {
+        // A listing cut short; the rules are kept all the same.
+        table.chains.push(Chain { name: name.clone(), ..Chain::default() });
+        table.chains.last_mut().ok_or("no chain")?
     };
     chain.rules.push(Rule {
         position: chain.rules.len() as u32 + 1,

@@ -80,7 +80,7 @@ fn read_nftables(listed: &[kernel::TableEntry], end: Instant, ruleset: &mut Rule
     let output = match run(&["nft"], &["-j", "-a", "list", "ruleset"], Backend::Nft, end) {
         Ok((_, output)) => output,
         Err(gap) => {
-            ruleset.gaps.push(gap);
+            ruleset.gaps.push(*gap);
             return;
         }
     };
@@ -100,7 +100,7 @@ fn read_nftables(listed: &[kernel::TableEntry], end: Instant, ruleset: &mut Rule
                 replace(&mut tables, saved, &mut gaps);
                 gaps.extend(more);
             }
-            Err(gap) => gaps.push(gap),
+            Err(gap) => gaps.push(*gap),
         }
     }
     ruleset.tables.append(&mut tables);
@@ -190,18 +190,18 @@ fn read_saved(programs: &[&str], family: Family, backend: Backend, end: Instant,
             ruleset.tables.append(&mut tables);
             ruleset.gaps.append(&mut gaps);
         }
-        Err(gap) => ruleset.gaps.push(gap),
+        Err(gap) => ruleset.gaps.push(*gap),
     }
 }
 
 /// Runs the first of these programs that is installed; gives its name and what it wrote.
-fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) -> Result<(String, String), RulesetGap> {
+fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) -> Result<(String, String), Box<RulesetGap>> {
     let wanted = programs.first().copied().unwrap_or_default().to_owned();
     let Some((program, path)) = programs.iter().find_map(|program| Some((*program, find(program)?))) else {
-        return Err(RulesetGap::ProgramMissing { program: wanted, backend });
+        return Err(Box::new(RulesetGap::ProgramMissing { program: wanted, backend }));
     };
     let program = program.to_owned();
-    let failed = |reason: String| RulesetGap::ProgramFailed { program: program.clone(), reason };
+    let failed = |reason: String| Box::new(RulesetGap::ProgramFailed { program: program.clone(), reason });
     let started = Instant::now();
     let spawned = Command::new(path)
         .args(arguments)
@@ -213,7 +213,7 @@ fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) ->
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(RulesetGap::ProgramMissing { program: wanted, backend });
+            return Err(Box::new(RulesetGap::ProgramMissing { program: wanted, backend }));
         }
         Err(error) => return Err(failed(error.to_string())),
     };
@@ -224,7 +224,8 @@ fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) ->
         // It hangs, or has more to say than there is time for.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(RulesetGap::Deadline { program, milliseconds: started.elapsed().as_millis() as u64 });
+        let milliseconds = started.elapsed().as_millis() as u64;
+        return Err(Box::new(RulesetGap::Deadline { program, milliseconds }));
     };
     let complaint = complaint
         .and_then(|complaint| complaint.recv_timeout(Duration::from_millis(100)).ok())

@@ -152,7 +152,6 @@ impl Listing {
                 }
                 table.sets.push(set);
             }
-            "element" => {}
             "counter" => {
                 let index = self.entry(json, "table")?;
                 let number = |key: &str| json.get(key).and_then(Json::as_u64).unwrap_or(0);
@@ -180,14 +179,13 @@ impl Listing {
     fn rule(&mut self, json: &Json) -> Option<()> {
         let index = self.entry(json, "table")?;
         let name = json.get("chain")?.as_str()?;
-        let place = match self.chains.get(&(index, name.to_owned())) {
-            Some(place) => *place,
-            None => {
-                let chains = &mut self.tables[index].table.chains;
-                self.chains.insert((index, name.to_owned()), chains.len());
-                chains.push(Chain { name: name.to_owned(), ..Chain::default() });
-                chains.len() - 1
-            }
+        let place = if let Some(place) = self.chains.get(&(index, name.to_owned())) {
+            *place
+        } else {
+            let chains = &mut self.tables[index].table.chains;
+            self.chains.insert((index, name.to_owned()), chains.len());
+            chains.push(Chain { name: name.to_owned(), ..Chain::default() });
+            chains.len() - 1
         };
         let none = Vec::new();
         let listed = json.get("expr").and_then(Json::as_array).unwrap_or(&none);

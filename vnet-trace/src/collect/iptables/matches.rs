@@ -136,7 +136,7 @@ impl<'a> Cursor<'a> {
                 self.push(Field::L4Proto, negated, Pattern::Is(Value::Number(number)));
             }
             "-f" | "--fragment" => {
-                self.push(Field::LaterFragment, false, Pattern::Is(Value::Number(u64::from(!negated))))
+                self.push(Field::LaterFragment, false, Pattern::Is(Value::Number(u64::from(!negated))));
             }
             _ => return None,
         }
@@ -165,7 +165,10 @@ impl<'a> Cursor<'a> {
     /// The options of a known module. None if the module or one of its options is not known.
     fn options_of(&mut self, module: &str) -> Option<()> {
         match module {
-            "limit" | "hashlimit" | "connlimit" | "statistic" => return self.rate(module),
+            "limit" | "hashlimit" | "connlimit" | "statistic" => {
+                self.rate(module);
+                return Some(());
+            }
             "addrtype" => return self.addrtype(),
             "rpfilter" => return self.rpfilter(),
             "tcp" | "udp" | "icmp" | "icmp6" | "conntrack" | "state" | "mark" | "connmark" | "multiport"
@@ -409,7 +412,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    fn rate(&mut self, module: &str) -> Option<()> {
+    fn rate(&mut self, module: &str) {
         let start = self.at;
         let mut over = false;
         while let Some(word) = self.peek() {
@@ -433,7 +436,6 @@ impl<'a> Cursor<'a> {
         } else {
             Statement::Limit { over, text }
         });
-        Some(())
     }
 }
 

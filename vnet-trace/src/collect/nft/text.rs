@@ -3,6 +3,8 @@
 //! nft gives either text or JSON. Asking twice would cost as much again on a large rule set, and rules may change in between,
 //! so the text is made from the JSON. It is meant for recognition, not for reading back: what we do not know is shown as JSON.
 
+use std::fmt::Write as _;
+
 use serde_json::Value as Json;
 
 /// Deepest nesting written out.
@@ -47,25 +49,27 @@ pub fn statement(json: &Json) -> String {
             (Some(kind), Some(code)) => format!("reject with {kind} {}", value(code, None, 0)),
             _ => "reject".to_owned(),
         },
-        "limit" => match inner {
-            Json::String(name) => format!("limit name \"{name}\""),
-            _ => {
+        "limit" => {
+            if let Json::String(name) = inner {
+                format!("limit name \"{name}\"")
+            } else {
                 let over = if get("inv").and_then(Json::as_bool) == Some(true) { "over " } else { "" };
                 let unit = string("rate_unit").map(|unit| format!(" {unit}")).unwrap_or_default();
                 format!("limit rate {over}{}{unit}/{}", plain(get("rate")), string("per").unwrap_or("second"))
             }
-        },
+        }
         "ct count" => {
             let over = if get("inv").and_then(Json::as_bool) == Some(true) { "over " } else { "" };
             format!("ct count {over}{}", plain(get("val")))
         }
-        "quota" => match inner {
-            Json::String(name) => format!("quota name \"{name}\""),
-            _ => {
+        "quota" => {
+            if let Json::String(name) = inner {
+                format!("quota name \"{name}\"")
+            } else {
                 let over = if get("inv").and_then(Json::as_bool) == Some(true) { "over " } else { "" };
                 format!("quota {over}{} {}", plain(get("val")), string("val_unit").unwrap_or("bytes"))
             }
-        },
+        }
         "mangle" => {
             let kind = get("key").and_then(hint);
             format!("{} set {}", optional(get("key")), get("value").map_or_else(String::new, |set| value(set, kind, 0)))
@@ -80,7 +84,7 @@ pub fn statement(json: &Json) -> String {
             }
             for key in ["group", "snaplen", "queue-threshold", "level", "flags"] {
                 if let Some(setting) = get(key) {
-                    text.push_str(&format!(" {key} {}", words(setting)));
+                    let _ = write!(text, " {key} {}", words(setting));
                 }
             }
             text
@@ -134,7 +138,7 @@ fn hint(left: &Json) -> Option<Hint> {
     let (word, inner) = left.as_object()?.iter().next()?;
     let key = inner.get("key").and_then(Json::as_str);
     match (word.as_str(), key) {
-        ("meta", Some("mark")) | ("ct", Some("mark")) => Some(Hint::Mark),
+        ("meta" | "ct", Some("mark")) => Some(Hint::Mark),
         (
             "meta",
             Some(
@@ -189,7 +193,7 @@ fn rewriting(word: &str, json: &Json) -> String {
     if let Some(address) = address {
         let written = expression(address);
         if port.is_some() && written.contains(':') {
-            text.push_str(&format!("[{written}]"));
+            let _ = write!(text, "[{written}]");
         } else {
             text.push_str(&written);
         }
@@ -292,7 +296,7 @@ fn value(json: &Json, kind: Option<Hint>, depth: u32) -> String {
         "elem" => {
             let mut text = inner.get("val").map(again).unwrap_or_default();
             if let Some(timeout) = inner.get("timeout").and_then(Json::as_u64) {
-                text.push_str(&format!(" timeout {timeout}s"));
+                let _ = write!(text, " timeout {timeout}s");
             }
             text
         }

@@ -10,7 +10,9 @@ use crate::predict::netfilter::{narrow_fix, owner_of};
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
-    let Decision::Netfilter { rule, invalid: false, bridged: false, .. } = fault.loss.decision.as_ref()? else { return None };
+    let Decision::Netfilter { rule, invalid: false, bridged: false, .. } = fault.loss.decision.as_ref()? else {
+        return None;
+    };
     if rule.family == Family::Bridge {
         return None;
     }
@@ -32,13 +34,28 @@ pub fn judged(case: &Case<'_>, fault: &Fault, code: &str) -> Finding {
         name => format!(" in {name}"),
     };
     let summary = if rule.policy {
-        format!("the policy of chain {} (table {} {}){at} {verb} {what}{whose}", rule.chain, rule.family.word(), rule.table)
+        format!(
+            "the policy of chain {} (table {} {}){at} {verb} {what}{whose}",
+            rule.chain,
+            rule.family.word(),
+            rule.table
+        )
     } else {
-        format!("a rule of chain {} (table {} {}){at} {verb} {what}{whose}: {}", rule.chain, rule.family.word(), rule.table, rule.text)
+        format!(
+            "a rule of chain {} (table {} {}){at} {verb} {what}{whose}: {}",
+            rule.chain,
+            rule.family.word(),
+            rule.table,
+            rule.text
+        )
     };
     let mut finding = case.finding(fault, code, summary);
     let handle = rule.handle.map_or_else(String::new, |handle| format!(" handle {handle}"));
-    finding.evidence.push(case.state(netns, &format!("{} {} chain {} at {}{handle}", program(rule.backend), rule.table, rule.chain, hook.word()), &rule.text));
+    finding.evidence.push(case.state(
+        netns,
+        &format!("{} {} chain {} at {}{handle}", program(rule.backend), rule.table, rule.chain, hook.word()),
+        &rule.text,
+    ));
     if !certain {
         finding.grade = crate::model::diagnosis::Grade::Suspected;
     }
@@ -56,7 +73,8 @@ pub fn fixes(case: &Case<'_>, fault: &Fault, rule: &RuleRef) -> Vec<Fix> {
         refusal.netns == netns && refusal.rule == *rule && refusal.leg == fault.leg && refusal.resolution == resolution
     });
     let Some(refusal) = refusal else { return remove(case, netns, rule, "remove that rule") };
-    let mut fixes = narrow_fix(&space.netfilter, rule, &refusal.context, &refusal.packet, &Host::new(space), &case.prefix(netns));
+    let mut fixes =
+        narrow_fix(&space.netfilter, rule, &refusal.context, &refusal.packet, &Host::new(space), &case.prefix(netns));
     if fixes.is_empty() {
         fixes = remove(case, netns, rule, "remove that rule");
     }
@@ -73,12 +91,22 @@ pub fn remove(case: &Case<'_>, netns: NetnsId, rule: &RuleRef, title: &str) -> V
         ),
         (backend, _, Some(position)) => {
             let program = program(backend);
-            let program = if rule.family == Family::Ip6 { program.replace("iptables", "ip6tables") } else { program.to_owned() };
-            (format!("{program} -t {} -D {} {position}", rule.table, rule.chain), format!("{program} -t {} {}", rule.table, rule.text))
+            let program =
+                if rule.family == Family::Ip6 { program.replace("iptables", "ip6tables") } else { program.to_owned() };
+            (
+                format!("{program} -t {} -D {} {position}", rule.table, rule.chain),
+                format!("{program} -t {} {}", rule.table, rule.text),
+            )
         }
         _ => return Vec::new(),
     };
-    vec![fix(title, Risk::ChangesPolicy, vec![case.cmd(netns, &command)], vec![case.cmd(netns, &undo)], "remove it where the rules are kept, or it comes back")]
+    vec![fix(
+        title,
+        Risk::ChangesPolicy,
+        vec![case.cmd(netns, &command)],
+        vec![case.cmd(netns, &undo)],
+        "remove it where the rules are kept, or it comes back",
+    )]
 }
 
 /// The program whose rules these are.

@@ -20,7 +20,7 @@ pub fn write(packet: &mut Packet, field: &Field, value: Option<&Value>) -> bool 
             packet.hop_limit = number.map(|number| number as u8);
         }
         (Field::Dscp(version), _) if packet.ip_version() == Some(*version) => {
-            packet.dscp = number.map(|number| number as u8)
+            packet.dscp = number.map(|number| number as u8);
         }
         (Field::Source(_), Some(Value::Address(address))) => packet.source = *address,
         (Field::Destination(_), Some(Value::Address(address))) => packet.destination = *address,

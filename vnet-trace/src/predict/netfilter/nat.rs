@@ -65,11 +65,12 @@ pub fn rewrite(nat: &Nat, case: Case<'_>) -> Rewritten {
     let current_port = if kind.rewrites_source() { before.source_port } else { before.destination_port };
     match &nat.port {
         Some(_) if !has_ports => {}
-        Some(Expression::Range { from: Value::Number(from), to: Value::Number(to) }) if from != to => {
+        Some(Expression::Range { from: Value::Number(from), to: Value::Number(to) })
+            if from != to
             // A port that is in the range already is kept; otherwise the kernel looks for a free one.
-            if !(*from..=*to).contains(&u64::from(current_port)) {
-                return Rewritten::Somehow;
-            }
+            && !(*from..=*to).contains(&u64::from(current_port)) =>
+        {
+            return Rewritten::Somehow;
         }
         Some(expression) => match case.value(expression) {
             Reading::Is(Value::Number(number)) => port = u16::try_from(number).ok(),

@@ -223,6 +223,7 @@ impl Packet {
     }
 
     /// The reply to this packet as its receiver makes it: addresses, ports and types turned round, established, unmarked.
+    #[must_use]
     pub fn reply(&self) -> Packet {
         let transport = match self.transport {
             Transport::Icmp { id, sequence, .. } => Transport::Icmp { kind: 0, code: 0, id, sequence },
@@ -312,6 +313,7 @@ impl Packet {
 
 impl Tuple {
     /// The same seen from the other end.
+    #[must_use]
     pub fn reversed(self) -> Tuple {
         Tuple {
             source: self.destination,

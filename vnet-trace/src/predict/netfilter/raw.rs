@@ -79,7 +79,7 @@ fn network(packet: &Packet) -> Layout {
             layout.put_u8(packet.dscp.map(|dscp| dscp << 2));
             layout.put_u16(packet.length.and_then(|length| u16::try_from(length).ok()));
             layout.gap(2);
-            layout.put_u16(packet.dont_fragment.map(|df| (u16::from(df) << 14) | packet.fragment_offset / 8));
+            layout.put_u16(packet.dont_fragment.map(|df| (u16::from(df) << 14) | (packet.fragment_offset / 8)));
             layout.put_u8(packet.hop_limit);
             layout.put_u8(packet.l4_protocol());
             layout.gap(2);

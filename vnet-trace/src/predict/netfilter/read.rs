@@ -211,7 +211,7 @@ fn if_version(version: IpVersion, packet: &Packet, value: impl FnOnce() -> Readi
 /// A packet that this host makes has no Ethernet header before it leaves; one that came in has, if we know it.
 fn link_absent(context: &HookContext) -> Reading {
     match (context.layer, context.hook) {
-        (Layer::Ip, Hook::Output) | (Layer::Arp, Hook::Output) => Reading::Absent,
+        (Layer::Ip | Layer::Arp, Hook::Output) => Reading::Absent,
         _ => Reading::Unknown(DoubtKind::Field(Field::EtherSource)),
     }
 }

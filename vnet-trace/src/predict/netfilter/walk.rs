@@ -191,20 +191,20 @@ impl Walk<'_> {
             }
             let accepts = ends.terminal.iter().any(|end| matches!(end, End::Accept { .. }));
             let mut losses = Vec::new();
-            let mut takes = Vec::new();
+            let mut handed = Vec::new();
             for end in ends.terminal {
                 match end {
                     End::Accept { .. } => {}
                     End::Drop(loss) => losses.push(loss),
-                    End::Taken(rule, how) => takes.push((rule, how)),
+                    End::Taken(rule, how) => handed.push((rule, how)),
                 }
             }
-            if losses.is_empty() && takes.is_empty() {
+            if losses.is_empty() && handed.is_empty() {
                 continue;
             }
-            if accepts || !(losses.is_empty() || takes.is_empty()) {
+            if accepts || !(losses.is_empty() || handed.is_empty()) {
                 candidates.append(&mut losses);
-                taken.append(&mut takes);
+                taken.append(&mut handed);
                 because.append(&mut self.doubts);
                 if accepts {
                     continue;
@@ -222,7 +222,7 @@ impl Walk<'_> {
                 };
                 return;
             }
-            if let (Some((by, how)), true) = (takes.pop(), candidates.is_empty()) {
+            if let (Some((by, how)), true) = (handed.pop(), candidates.is_empty()) {
                 self.evaluation.outcome = Outcome::Taken { by, how };
                 return;
             }
