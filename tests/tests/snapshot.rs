@@ -86,6 +86,7 @@ fn json(command: &str) -> Result<Vec<Value>, Failed> {
 }
 
 /// Fails with both sides if they differ.
+#[expect(clippy::needless_pass_by_value, reason = "both sides are mostly made for the call")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: T, theirs: T) -> Result<(), Failed> {
     if ours == theirs { Ok(()) } else { Err(format!("{what}\n  ours:   {ours:?}\n  theirs: {theirs:?}").into()) }
 }

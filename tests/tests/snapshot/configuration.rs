@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
-use vnet_trace::model::snapshot::{IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode, Netns, RouteKind, RuleAction};
+use vnet_trace::model::snapshot::{
+    Address, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode, Netns, RouteKind, RuleAction,
+};
 
 use super::net::sh;
 use super::{Case, json, same, snapshot};
@@ -170,7 +172,7 @@ fn addresses() -> Result<(), Failed> {
             .collect();
         same(&device, ours, theirs)?;
     }
-    same("secondary", netns.owns(IpAddr::from([10, 9, 0, 3])).map(|address| address.is_secondary()), Some(true))
+    same("secondary", netns.owns(IpAddr::from([10, 9, 0, 3])).map(Address::is_secondary), Some(true))
 }
 
 fn routes() -> Result<(), Failed> {

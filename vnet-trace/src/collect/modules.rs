@@ -25,7 +25,7 @@ impl Known {
 
     fn is_present(&self, module: &str) -> bool {
         let loaded = self.loaded.lines().any(|line| line.split(' ').next() == Some(module));
-        let file = format!("/{}.ko", module);
+        let file = format!("/{module}.ko");
         loaded
             || self
                 .built_in

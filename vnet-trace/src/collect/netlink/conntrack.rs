@@ -73,11 +73,11 @@ pub fn parse(message: Message<'_>) -> Result<Option<ConntrackEntry>, Malformed> 
     let status = attributes.find(CTA_STATUS).map_or(Ok(0), |status| status.be32())?;
     let mut words: Vec<&str> = Vec::new();
     // CTA_PROTOINFO holds CTA_PROTOINFO_TCP, which holds CTA_PROTOINFO_TCP_STATE.
-    if let Some(info) = attributes.find(CTA_PROTOINFO) {
-        if let Some(tcp) = info.nested("CTA_PROTOINFO")?.find(1).filter(|_| orig.protocol == 6) {
-            let state = tcp.nested("CTA_PROTOINFO_TCP")?.find(1).map_or(Ok(0), |state| state.u8())?;
-            words.extend(TCP_STATES.get(usize::from(state)));
-        }
+    if let (Some(info), 6) = (attributes.find(CTA_PROTOINFO), orig.protocol)
+        && let Some(tcp) = info.nested("CTA_PROTOINFO")?.find(1)
+    {
+        let state = tcp.nested("CTA_PROTOINFO_TCP")?.find(1).map_or(Ok(0), |state| state.u8())?;
+        words.extend(TCP_STATES.get(usize::from(state)));
     }
     words.extend(STATUS.iter().filter(|(bit, set, _)| (status & bit != 0) == *set).map(|(_, _, word)| *word));
     Ok(Some(ConntrackEntry {

@@ -96,7 +96,7 @@ pub fn parse_parameters(message: Message<'_>) -> Result<Option<Parameters>, Malf
             NDTA_PARMS => parameters(&mut read, attribute.nested("NDTA_PARMS")?)?,
             // struct ndt_config: two 16-bit lengths, then the number of entries.
             NDTA_CONFIG => {
-                read.entries = attribute.value.get(4..).and_then(<[u8]>::first_chunk).map(|n| u32::from_ne_bytes(*n))
+                read.entries = attribute.value.get(4..).and_then(<[u8]>::first_chunk).map(|n| u32::from_ne_bytes(*n));
             }
             // struct ndt_stats: its eleventh number.
             NDTA_STATS => {

@@ -68,14 +68,14 @@ pub fn parse(message: Message<'_>) -> Result<Option<Rule>, Malformed> {
     };
     let mut table = u32::from(table);
     let mut target = 0;
-    let (mut mark, mut mask) = (None, None);
+    let mut fwmark = (None, None);
     for attribute in attributes.iter() {
         match attribute.kind {
             FRA_IIFNAME => rule.iif = Some(attribute.text()),
             FRA_OIFNAME => rule.oif = Some(attribute.text()),
             FRA_PRIORITY => rule.priority = attribute.u32()?,
-            FRA_FWMARK => mark = Some(attribute.u32()?),
-            FRA_FWMASK => mask = Some(attribute.u32()?),
+            FRA_FWMARK => fwmark.0 = Some(attribute.u32()?),
+            FRA_FWMASK => fwmark.1 = Some(attribute.u32()?),
             FRA_TABLE => table = attribute.u32()?,
             FRA_GOTO => target = attribute.u32()?,
             // All ones is "none".
@@ -91,9 +91,9 @@ pub fn parse(message: Message<'_>) -> Result<Option<Rule>, Malformed> {
             _ => {}
         }
     }
-    rule.fwmark = match (mark, mask) {
+    rule.fwmark = match fwmark {
         (None, None) => None,
-        (mark, mask) => Some((mark.unwrap_or(0), mask.unwrap_or(u32::MAX))),
+        (value, bits) => Some((value.unwrap_or(0), bits.unwrap_or(u32::MAX))),
     };
     // FR_ACT_*.
     rule.action = match action {

@@ -125,10 +125,10 @@ fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) {
             found.push(Candidate { handle, name: None, path: Some(PathBuf::from(&path)), pids: Vec::new() });
             Some(found.len() - 1)
         });
-        if let Some(candidate) = index.and_then(|index| found.get_mut(index)) {
-            if candidate.pids.len() < PIDS {
-                candidate.pids.push(pid);
-            }
+        if let Some(candidate) = index.and_then(|index| found.get_mut(index))
+            && candidate.pids.len() < PIDS
+        {
+            candidate.pids.push(pid);
         }
     }
 }

@@ -115,15 +115,12 @@ fn look_at(candidate: &Candidate, all: &[Candidate], frequent: &Mutex<Vec<usize>
 fn promote(frequent: &Mutex<Vec<usize>>, index: usize) {
     const REMEMBERED: usize = 16;
     let Ok(mut list) = frequent.lock() else { return };
-    match list.iter().position(|known| *known == index) {
-        Some(position) => {
-            list.remove(position);
-            list.insert(0, index);
-        }
-        None => {
-            list.truncate(REMEMBERED - 1);
-            list.push(index);
-        }
+    if let Some(position) = list.iter().position(|known| *known == index) {
+        list.remove(position);
+        list.insert(0, index);
+    } else {
+        list.truncate(REMEMBERED - 1);
+        list.push(index);
     }
 }
 
