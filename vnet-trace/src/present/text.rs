@@ -193,27 +193,22 @@ fn the_way(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
         }
         return;
     };
-    if told == way::Told::Observed {
-        let before = &report.observed.journeys[..at];
-        sheet.blank();
-        for earlier in way::distinct(before) {
-            let same_packet = earlier.role == journey.role && earlier.headers == journey.headers;
-            if !same_packet {
-                let table = level == Detail::Full || !way::is_resolution(earlier);
-                one(sheet, report, earlier, table, level);
-            }
-        }
-        sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(report.recording, journey))]);
-    } else {
-        sheet.blank().prose(
-            0,
-            2,
-            &[
-                Span::new(Tone::Strong, words::packet(report.recording, journey)),
-                Span::new(Tone::Faint, " (worked out from the configuration)"),
-            ],
-        );
+    let exchange = match (told, report.predicted) {
+        (way::Told::Predicted, Some(predicted)) => predicted,
+        _ => report.observed,
+    };
+    sheet.blank();
+    if told == way::Told::Predicted {
+        sheet.paragraph(0, "The way, worked out from the configuration:");
     }
+    for earlier in way::distinct(&exchange.journeys[..at]) {
+        let same_packet = earlier.role == journey.role && earlier.headers == journey.headers;
+        if !same_packet {
+            let table = level == Detail::Full || !way::is_resolution(earlier);
+            one(sheet, report, earlier, table, level);
+        }
+    }
+    sheet.blank().prose(0, 2, &[Span::new(Tone::Strong, words::packet(report.recording, journey))]);
     way::write(sheet, 0, report.recording, journey, Some(&finding.place));
     if level == Detail::Full {
         detail::steps(sheet, report.recording, journey);

@@ -72,7 +72,17 @@ pub fn write(sheet: &mut Sheet, indent: usize, recording: &Recording, journey: &
         .enumerate()
         .map(|(at, hop)| row(names, recording, at, hop, (marked == Some(at)).then_some(lost_at).flatten()))
         .collect();
-    if let Some(place) = lost_at.filter(|_| marked.is_none()) {
+    if let Some(place) = lost_at.filter(|_| marked.is_none())
+        && let (Some(hop), Some(row)) = (hops.last(), rows.last_mut())
+        && hop.netns == place.netns
+        && hop.egress.is_none()
+    {
+        // It came into this namespace and was refused at the device that it should have left by.
+        row.tone = Tone::Bad;
+        "✗".clone_into(&mut row.cells[0]);
+        row.cells[3] = place.device.map(|index| names.device(place.netns, index)).unwrap_or_default();
+        end(&mut row.cells[4], &lost_here(place));
+    } else if let Some(place) = lost_at.filter(|_| marked.is_none()) {
         let device = place.device.map(|index| names.device(place.netns, index)).unwrap_or_default();
         rows.push(TableRow {
             tone: Tone::Bad,

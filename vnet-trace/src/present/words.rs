@@ -156,7 +156,8 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
             text
         }
         Action::NeighbourKnown { address, lladdr: Some(mac) } => format!("{address} is at {mac}"),
-        Action::NeighbourAsked { address } => format!("waits for the link-layer address of {address}"),
+        Action::NeighbourAsked { address } if address.is_ipv6() => format!("asks who has {address}"),
+        Action::NeighbourAsked { address } => format!("asks by ARP who has {address}"),
         Action::BridgeForwarded { bridge, flooded } => {
             let verb = if *flooded { "floods" } else { "forwards" };
             match step.device {
