@@ -7,17 +7,20 @@
 pub mod arp;
 pub mod bridge;
 pub mod case;
+pub mod confirm;
 pub mod filter;
 pub mod link;
 pub mod notes;
 pub mod registry;
 pub mod route;
 pub mod rules;
+pub mod unexplained;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Note, Risk, Verdict};
 use crate::model::exchange::Fault;
 
 use case::Case;
+use confirm::Judgement;
 
 /// Judges a case.
 pub fn diagnose(case: &Case<'_>) -> Diagnosis {
@@ -34,17 +37,40 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         return diagnosis;
     }
     let mut later: Vec<Finding> = Vec::new();
-    for (index, fault) in case.predicted.faults.iter().enumerate() {
+    for fault in &case.predicted.faults {
         let mut named = name(case, fault);
         if named.is_empty() {
             continue;
         }
-        let first = named.remove(0);
-        if index == 0 {
-            diagnosis.primary = Some(first);
-            diagnosis.also.extend(named);
-        } else {
+        let mut first = named.remove(0);
+        if diagnosis.primary.is_some() {
             later.push(first);
+            continue;
+        }
+        match confirm::judge(case, fault) {
+            Judgement::Holds(grade, evidence) => {
+                first.grade = first.grade.max(grade);
+                // What the kernel said comes before what the configuration says.
+                first.evidence.splice(0..0, evidence);
+                diagnosis.primary = Some(first);
+                diagnosis.also.extend(named);
+            }
+            Judgement::Refuted(why) => diagnosis.leads.push(format!("not {}: {why}", first.code)),
+        }
+    }
+    if diagnosis.primary.is_none() {
+        let (fault, leads) = unexplained::explain(case);
+        diagnosis.leads.extend(leads);
+        if let Some(fault) = fault {
+            let mut named = name(case, &fault);
+            if !named.is_empty() {
+                let mut first = named.remove(0);
+                if let Judgement::Holds(grade, evidence) = confirm::judge(case, &fault) {
+                    first.grade = first.grade.max(grade);
+                    first.evidence.splice(0..0, evidence);
+                }
+                diagnosis.primary = Some(first);
+            }
         }
     }
     if let Some(primary) = &mut diagnosis.primary {

@@ -293,5 +293,9 @@ fn finish(walk: &mut Walk<'_>, faults: &mut Vec<Fault>, role: Role, trail: &Trai
             (trail.steps.clone(), Fate::Cut { netns, device: end.and_then(|step| step.device) })
         }
     };
-    walk.journeys.push(Journey { role, leg, seq: None, headers, steps, copies: Vec::new(), fate });
+    let beyond = match trail.blocks.first() {
+        Some(block) if block.role.is_none_or(|other| other == role) => trail.steps[block.at..].to_vec(),
+        _ => Vec::new(),
+    };
+    walk.journeys.push(Journey { role, leg, seq: None, headers, steps, copies: Vec::new(), fate, beyond });
 }

@@ -105,6 +105,10 @@ pub struct Journey {
     pub copies: Vec<Journey>,
     /// How it ended.
     pub fate: Fate,
+    /// Predictions of a loss: where it would have gone on to, were that mended. Whoever sees the packet there knows that
+    /// the prediction is wrong.
+    #[serde(default)]
+    pub beyond: Vec<Step>,
 }
 
 /// The addresses of a packet.

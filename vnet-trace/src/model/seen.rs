@@ -167,7 +167,7 @@ mod tests {
 
     fn journey(steps: Vec<Step>, copies: Vec<Journey>) -> Journey {
         let fate = Fate::Cut { netns: NetnsId(0), device: None };
-        Journey { role: Role::ArpRequest, leg: Leg::Forward, seq: None, headers: Headers::default(), steps, copies, fate }
+        Journey { role: Role::ArpRequest, leg: Leg::Forward, seq: None, headers: Headers::default(), steps, copies, fate, beyond: Vec::new() }
     }
 
     fn device(index: u32) -> Device {

@@ -480,8 +480,9 @@ impl Walk<'_> {
             (None, Some((netns, device))) => Fate::Delivered { netns, device },
             (None, None) => return,
         };
-        let steps = if matches!(fate, Fate::Lost(_)) { trail.steps[..at].to_vec() } else { trail.steps };
-        self.journeys.push(Journey { role, leg: self.leg, seq: None, headers, steps, copies: Vec::new(), fate });
+        let mut steps = trail.steps;
+        let beyond = if matches!(fate, Fate::Lost(_)) { steps.split_off(at) } else { Vec::new() };
+        self.journeys.push(Journey { role, leg: self.leg, seq: None, headers, steps, copies: Vec::new(), fate, beyond });
     }
 }
 

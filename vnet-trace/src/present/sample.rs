@@ -126,7 +126,7 @@ fn step(us: u64, netns: u32, device: Option<u32>, action: Action) -> Step {
 }
 
 fn journey(role: Role, leg: Leg, headers: Headers, steps: Vec<Step>, fate: Fate) -> Journey {
-    Journey { role, leg, seq: Some(1), headers, steps, copies: Vec::new(), fate }
+    Journey { role, leg, seq: Some(1), headers, steps, copies: Vec::new(), fate, beyond: Vec::new() }
 }
 
 fn addresses(src: &str, dst: &str) -> Headers {
