@@ -4,10 +4,11 @@
 //! What to ask comes as [`PingOptions`], which `cli::ping` fills from the command line; what comes out is an [`Answer`],
 //! which `present` prints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::collect::kernel::{self, AttachError, ProbeConfig, Probes};
 use crate::collect::netns::{self, NetnsError, run_in};
 use crate::collect::pcap::{Capture, Filter, Target};
 use crate::collect::ping::{Asker, Family, Manner, OpenError, ResolveError, resolve};
@@ -147,6 +148,9 @@ impl AskError {
     }
 }
 
+/// Addresses whose resolution is watched at the most: what the probes' map has room for.
+const MOST_ADDRESSES: usize = 1024;
+
 /// Devices that are listened on at the most: those on the predicted way come first.
 const MOST_CAPTURED: usize = 48;
 
@@ -154,6 +158,9 @@ const MOST_CAPTURED: usize = 48;
 pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
     let begun = Instant::now();
     let handle = options.netns.open()?;
+    // Loading the probes takes about as long as reading the machine, and neither needs the other.
+    let config = ProbeConfig { tier: options.tier, netns: Some(vec![handle.inode() as u32]), ..ProbeConfig::default() };
+    let loading = std::thread::Builder::new().name("probes".to_owned()).spawn(move || kernel::attach(&config));
     let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
     let mut addresses = vec![resolved.address];
     if let Some(Iface::Address(source)) = options.iface {
@@ -204,10 +211,43 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
             None
         }
     };
+    let probes = match loading.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(mut probes))) => match watch(&mut probes, &taken.snapshot, &question) {
+            Ok(()) => Some(probes),
+            Err(error) => {
+                sight.gaps.push(no_probes(&error.to_string()));
+                None
+            }
+        },
+        Ok(Ok(Err(error))) => {
+            sight.gaps.push(no_probes(&error.to_string()));
+            None
+        }
+        _ => {
+            sight.gaps.push(no_probes("the thread that loads them could not run"));
+            None
+        }
+    };
     let ready = begun.elapsed();
-    let mut control = decide::Decider::new(options.patience, &question, &prediction.exchange, wake);
+    let mut control = decide::Decider::new(options.patience, &question, &prediction.exchange, wake, probes);
     let ping = asker.run(&mut control);
     let verdict = begun.elapsed();
+    let (records, probes) = control.finish();
+    let mut events = Vec::new();
+    if let Some(mut probes) = probes {
+        sight.tier = probes.tier();
+        sight.probes = probes.reports().iter().map(kernel::decode::sight).collect();
+        sight.events_lost = probes.lost();
+        let by_inode: BTreeMap<u32, NetnsId> =
+            taken.snapshot.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
+        let mut names = kernel::decode::Names {
+            netns: &|inode| by_inode.get(&inode).copied(),
+            symbol: &mut |address| probes.symbol(address),
+        };
+        events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
+        sight.events = events.len() as u64;
+        probes.detach();
+    }
     let mut frames = Vec::new();
     if let Some(capture) = capture {
         let captured = capture.stop();
@@ -224,7 +264,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         question,
         before: taken.snapshot.clone(),
         after,
-        events: Vec::new(),
+        events,
         frames,
         ping,
         answers: answers.answers.into_iter().flatten().collect(),
@@ -250,6 +290,25 @@ pub fn judge(recording: Recording) -> Answer {
         refusals: &prediction.refused,
     });
     Answer { recording, observed, predicted: Some(prediction.exchange), diagnosis }
+}
+
+/// Tells the probes what belongs to the question.
+fn watch(probes: &mut Probes, snapshot: &Snapshot, question: &Question) -> Result<(), AttachError> {
+    for netns in &snapshot.namespaces {
+        probes.watch_netns(netns.inode as u32)?;
+    }
+    for address in interesting(snapshot, question).into_iter().take(MOST_ADDRESSES) {
+        probes.watch_address(address)?;
+    }
+    probes.watch_identifier(question.icmp_id)
+}
+
+fn no_probes(why: &str) -> Gap {
+    Gap {
+        what: "what the kernel says about the packets (drop reasons, return values)".to_owned(),
+        why: why.to_owned(),
+        help: "run as root, or see `vnet-trace doctor`".to_owned(),
+    }
 }
 
 fn check_device(question: &Question, snapshot: &Snapshot) -> Result<(), AskError> {

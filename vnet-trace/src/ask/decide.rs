@@ -11,6 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Patience;
 use crate::collect::clock;
+use crate::collect::kernel::{KernelRecord, Probes};
 use crate::collect::ping::{Control, Decision};
 use crate::model::exchange::{Action, Exchange, Opaque};
 use crate::model::id::Nanos;
@@ -50,16 +51,42 @@ pub struct Decider {
     patience: Patience,
     lost: bool,
     first_deadline: Option<Nanos>,
+    probes: Option<Probes>,
+    records: Vec<KernelRecord>,
 }
+
+/// Records that are kept of one question.
+const MOST_RECORDS: usize = 500_000;
 
 impl Decider {
     /// For a question whose outcome the configuration foretells.
-    pub fn new(patience: Patience, question: &Question, predicted: &Exchange, wake: Wake) -> Self {
+    pub fn new(patience: Patience, question: &Question, predicted: &Exchange, wake: Wake, probes: Option<Probes>) -> Self {
         let chance = predicted.journeys.iter().flat_map(|journey| &journey.steps).any(|step| {
             matches!(step.action, Action::Opaque(Opaque::Qdisc { .. } | Opaque::Rule { .. }))
         });
         let _ = question;
-        Self { wake, patience, lost: !predicted.faults.is_empty() && !chance, first_deadline: None }
+        Self { wake, patience, lost: !predicted.faults.is_empty() && !chance, first_deadline: None, probes, records: Vec::new() }
+    }
+}
+
+impl Decider {
+    /// Takes what the probes have.
+    fn drain(&mut self) {
+        if let Some(probes) = &mut self.probes {
+            let records = &mut self.records;
+            probes.drain(|record| {
+                if records.len() < MOST_RECORDS {
+                    records.push(record);
+                }
+            });
+        }
+    }
+
+    /// Everything that the probes said, and the probes.
+    pub fn finish(mut self) -> (Vec<KernelRecord>, Option<Probes>) {
+        self.drain();
+        self.records.sort_by_key(|record| record.time_ns);
+        (self.records, self.probes)
     }
 }
 
@@ -72,6 +99,7 @@ impl Control for Decider {
         if let Some(event) = &self.wake.event {
             let _ = event.read();
         }
+        self.drain();
         if self.patience == Patience::AsPing || !self.lost || so_far.received > 0 {
             return Decision::GoOn;
         }

@@ -143,6 +143,10 @@ pub fn steps<'a>(case: &Case<'a>, role: Role, leg: Leg) -> Vec<&'a Step> {
 
 /// Why a claim can't be true.
 fn refuted(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[(Device, Way)], beyond: &[(Device, Way)]) -> Option<String> {
+    // A recording without a single packet says nothing about where they were.
+    if case.observed.journeys.is_empty() {
+        return None;
+    }
     let name = |device: Device| case.place_name(device);
     let packet = case.packet_name(fault.role);
     // The place itself may see it arrive; what lies behind may not.
