@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("what_cannot_be_asked_is_an_error", "", errors),
     ("namespaces_that_come_and_go", "", churn),
     ("everything_on_request", "", everything),
+    ("without_rights_what_can_be_seen", "", unprivileged),
 ];
 
 fn names_of(taken: &Taken) -> Vec<&str> {
@@ -186,4 +187,21 @@ fn everything() -> Result<(), Failed> {
     let taken = take(&Request { reach: Reach::Everything, ..Request::default() })?;
     let names = names_of(&taken);
     same("names", ["a", "b", "c", "lone"].iter().all(|name| names.contains(name)), true)
+}
+
+/// The whole of it in a process without rights, which is this program again.
+fn unprivileged() -> Result<(), Failed> {
+    cable()?;
+    let seen = std::thread::spawn(|| {
+        // Only this thread loses its rights; threads that it starts have none either.
+        caps::clear(None, caps::CapSet::Effective).map_err(|error| error.to_string())?;
+        let own = take(&Request::default()).map_err(|error| error.to_string())?;
+        let other = take(&Request { asked: Asked::parse("a"), ..Request::default() });
+        Ok::<_, String>((own, other.err().map(|error| error.to_string())))
+    });
+    let (own, other) = seen.join().map_err(|_| "it panicked")??;
+    same("namespaces", names_of(&own), vec!["."])?;
+    same("devices", own.snapshot.namespaces[0].link_by_name("lo").is_some(), true)?;
+    same("gaps", own.snapshot.gaps.iter().any(|gap| gap.help == "run as root"), true)?;
+    same("another namespace", other, Some("cannot enter netns a".to_owned()))
 }

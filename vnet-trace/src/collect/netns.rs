@@ -115,7 +115,10 @@ impl Handle {
 
     /// The namespace behind this path; `name` is for errors.
     pub fn open(path: &Path, name: &str) -> Result<Self, NetnsError> {
-        let missing = |source| NetnsError::Missing { name: name.into(), source };
+        let missing = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied => NetnsError::Enter { name: name.into(), source },
+            _ => NetnsError::Missing { name: name.into(), source },
+        };
         let file = File::open(path).map_err(missing)?;
         let inode = file.metadata().map_err(missing)?.ino();
         let handle = Self { file: Arc::new(file), inode, name: name.into() };

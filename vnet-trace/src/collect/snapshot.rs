@@ -111,7 +111,7 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     let first = if asked.inode() == own.inode() { vec![own] } else { vec![own, asked] };
     let asked = NetnsId(first.len() as u32 - 1);
 
-    let found = candidates(&first);
+    let (found, closed) = candidates(&first);
     let (looked, mut switches) = std::thread::scope(|scope| {
         let switches = scope.spawn(ovs::read);
         let looked = reach::look(&found, 0..first.len());
@@ -127,7 +127,14 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     };
     let handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
     looked.keep(&order);
-    let snapshot = finish(request, &handles, looked, &mut switches)?;
+    let mut snapshot = finish(request, &handles, looked, &mut switches)?;
+    if closed > 0 {
+        snapshot.gaps.push(Gap {
+            what: format!("the network namespaces of {closed} processes"),
+            why: "they belong to other users".into(),
+            help: "run as root".into(),
+        });
+    }
     Ok(Taken { snapshot, asked, handles, request: request.clone() })
 }
 

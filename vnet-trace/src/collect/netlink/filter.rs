@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attribute::{Attribute, Malformed, fixed, u32_at};
+use super::attribute::{Attribute, Malformed, fixed, u16_at, u32_at};
 use super::{Channel, Dump, Message, NetlinkError, Request, parts, qdisc};
 use crate::model::id::IfIndex;
 use crate::model::snapshot::{Link, Qdisc, TcFilter};
@@ -22,6 +22,7 @@ const EGRESS: u32 = 0xffff_fff3;
 /// Disciplines that classify by filters.
 const CLASSFUL: [&str; 10] = ["prio", "htb", "hfsc", "drr", "qfq", "ets", "multiq", "cbq", "dsmark", "sfq"];
 
+const TCA_BPF_OPS: u16 = 5;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
@@ -85,6 +86,7 @@ pub fn parse(message: Message<'_>, asked: u32, links: &[Link]) -> Result<Option<
             filter.name = options.find(TCA_BPF_NAME).map(|name| name.text());
             if options.find(TCA_BPF_FLAGS).map_or(Ok(0), |flags| flags.u32())? & 1 != 0 {
                 filter.actions.push("direct-action".into());
+                filter.actions.extend(options.find(TCA_BPF_OPS).and_then(|program| constant(program.value)).map(verdict));
             }
             1
         }
@@ -162,6 +164,13 @@ fn read_action(filter: &mut TcFilter, action: Attribute<'_>, links: &[Link]) -> 
     Ok(())
 }
 
+/// The verdict of a classic program that is nothing but `return VERDICT`: one struct sock_filter (code, jt, jf, k).
+fn constant(program: &[u8]) -> Option<u32> {
+    const RET_K: u16 = 6;
+    let instruction = <[u8; 8]>::try_from(program).ok()?;
+    (u16_at(&instruction, 0) == RET_K).then(|| u32_at(&instruction, 4))
+}
+
 /// TC_ACT_*, as tc prints them.
 fn verdict(action: u32) -> String {
     const GOTO_CHAIN: u32 = 0x2000_0000;
@@ -176,5 +185,26 @@ fn verdict(action: u32) -> String {
         8 => "trap".into(),
         goto if goto & 0xf000_0000 == GOTO_CHAIN => format!("goto chain {}", goto & 0x0fff_ffff),
         other => format!("action {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_verdicts_as_tc_does() {
+        for (action, word) in [(u32::MAX, "continue"), (0, "pass"), (2, "drop"), (3, "pipe"), (0x2000_0005, "goto chain 5")] {
+            assert_eq!(verdict(action), word);
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn knows_a_program_that_only_returns() {
+        assert_eq!(constant(&[6, 0, 0, 0, 2, 0, 0, 0]), Some(2));
+        assert_eq!(constant(&[0x16, 0, 0, 0, 2, 0, 0, 0]), None);
+        assert_eq!(constant(&[6, 0, 0, 0, 2, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(constant(&[6]), None);
     }
 }

@@ -58,3 +58,29 @@ pub fn parse(message: Message<'_>) -> Result<Option<Vec<BridgeVlan>>, Malformed>
     }
     Ok(Some(vlans))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfolds_ranges() {
+        // struct ifinfomsg of device 3, IFLA_AF_SPEC with VLAN 1 (PVID, untagged) and the range 10 to 12.
+        let mut payload = vec![AF_BRIDGE, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        payload[4..8].copy_from_slice(&3_u32.to_ne_bytes());
+        let mut attribute = |length: u16, kind: u16, values: &[u16]| {
+            for value in [&[length, kind], values].concat() {
+                payload.extend(value.to_ne_bytes());
+            }
+        };
+        attribute(4 + 3 * 8, IFLA_AF_SPEC, &[]);
+        attribute(8, IFLA_BRIDGE_VLAN_INFO, &[PVID | UNTAGGED, 1]);
+        attribute(8, IFLA_BRIDGE_VLAN_INFO, &[RANGE_BEGIN, 10]);
+        attribute(8, IFLA_BRIDGE_VLAN_INFO, &[RANGE_END, 12]);
+        let message = Message { kind: RTM_NEWLINK, flags: 0, sequence: 0, payload: &payload };
+        let vlans = parse(message).unwrap().unwrap();
+        assert!(vlans.iter().all(|vlan| vlan.ifindex == IfIndex(3)));
+        let read: Vec<_> = vlans.iter().map(|vlan| (vlan.vid, vlan.pvid, vlan.untagged)).collect();
+        assert_eq!(read, [(1, true, true), (10, false, false), (11, false, false), (12, false, false)]);
+    }
+}

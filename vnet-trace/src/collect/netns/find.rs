@@ -5,6 +5,7 @@
 //! keeps `link_nsid` without `link_netns`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +31,9 @@ pub struct Candidate {
     pub pids: Vec<u32>,
 }
 
-/// All namespaces that can be found: `first` in their order, then those with names by name, then the others.
-pub fn candidates(first: &[Handle]) -> Vec<Candidate> {
+/// All namespaces that can be found: `first` in their order, then those with names by name, then the others. With them,
+/// the number of processes whose namespace we may not look at, where that is most of them.
+pub fn candidates(first: &[Handle]) -> (Vec<Candidate>, usize) {
     let mut found: Vec<Candidate> = Vec::new();
     let mut by_inode = BTreeMap::new();
     for handle in first {
@@ -65,8 +67,8 @@ pub fn candidates(first: &[Handle]) -> Vec<Candidate> {
     for path in mounted() {
         add(path, None);
     }
-    processes(&mut found, &mut by_inode);
-    found
+    let closed = processes(&mut found, &mut by_inode);
+    (found, closed)
 }
 
 /// File names in a directory, sorted; empty if there is no such directory.
@@ -102,7 +104,8 @@ fn unescaped(text: &str) -> String {
         .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) {
+fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) -> usize {
+    let (mut closed, mut open) = (0, 0);
     let mut pids: Vec<u32> = std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -112,8 +115,15 @@ fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) {
     pids.sort_unstable();
     for pid in pids {
         let path = format!("/proc/{pid}/ns/net");
-        // A kernel thread or a process of another user: not ours to look at.
-        let Ok(link) = std::fs::read_link(&path) else { continue };
+        let link = match std::fs::read_link(&path) {
+            Ok(link) => link,
+            Err(error) => {
+                // Another user's; or it has gone.
+                closed += usize::from(error.kind() == ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
+        open += 1;
         let inode = link.to_str().and_then(|text| text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
         let Some(inode) = inode else { continue };
         let index = by_inode.get(&inode).copied().or_else(|| {
@@ -131,6 +141,8 @@ fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) {
             candidate.pids.push(pid);
         }
     }
+    // Even root may not look at a process with more rights than it has: one or two of those are nothing to speak of.
+    if closed > open { closed } else { 0 }
 }
 
 impl Candidate {
