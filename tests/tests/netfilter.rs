@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vnet_trace::collect::netfilter::{DEADLINE, read_ruleset};
+use vnet_trace::model::netfilter::statement::Statement;
 use vnet_trace::predict::netfilter::counters_increased;
 
 use cases::{CASES, Case};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     for case in bridged::FIXES {
         trials.push(trial(format!("bridge fix: {}", case.name), Box::new(on_bridge(case, bridged::heals))));
     }
+    trials.push(trial("listing: checksums that are mended".to_owned(), Box::new(|| in_private_network(header_writes))));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -99,4 +101,26 @@ fn compare(case: &Case) -> Result<(), Failed> {
         wrong.push("everything was decided, against what the case says".to_owned());
     }
     if wrong.is_empty() { Ok(()) } else { Err(format!("{}\ngaps: {:?}", wrong.join("\n"), before.gaps).into()) }
+}
+
+/// nft lists `@nh,64,8 set 63` and `ip ttl set 63` alike; only the kernel says which of them mends the checksum.
+fn header_writes() -> Result<(), Failed> {
+    sh("nft 'add table ip m; add chain ip m c { type filter hook postrouting priority 0; }; \
+        add rule ip m c ip protocol icmp @nh,64,8 set 63; add rule ip m c ip ttl set 63; \
+        add rule ip m c ip protocol icmp @th,16,16 set 0x1234; add rule ip m c meta mark set 5; \
+        add rule ip m c udp dport set 5 ip dscp set cs1; add rule ip m c ip saddr set 10.0.0.1'")?;
+    let ruleset = read_ruleset(DEADLINE);
+    let mended: Vec<Option<bool>> = ruleset
+        .tables
+        .iter()
+        .flat_map(|table| &table.chains)
+        .flat_map(|chain| &chain.rules)
+        .flat_map(|rule| &rule.statements)
+        .filter_map(|statement| match statement {
+            Statement::Mangle { mends_checksum, .. } => Some(*mends_checksum),
+            _ => None,
+        })
+        .collect();
+    let expected = [Some(false), Some(true), Some(false), None, Some(true), Some(true), Some(true)];
+    if mended == expected { Ok(()) } else { Err(format!("{mended:?}\n{ruleset:?}").into()) }
 }

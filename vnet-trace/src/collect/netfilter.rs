@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::model::netfilter::statement::Statement;
 use crate::model::netfilter::{Backend, Chain, Family, Hook, Ruleset, RulesetGap, Table};
 
 use super::iptables::parse_iptables_save;
@@ -113,6 +114,7 @@ fn complete(tables: &mut [Table], listed: &[kernel::TableEntry]) {
         table.dormant |=
             listed.iter().any(|entry| entry.dormant && entry.family == table.family && entry.name == table.name);
     }
+    complete_writes(tables);
     let on_devices = |chain: &Chain| {
         chain
             .base
@@ -131,6 +133,32 @@ fn complete(tables: &mut [Table], listed: &[kernel::TableEntry]) {
             if let (Some(base), Some(entry)) = (&mut chain.base, entry) {
                 base.devices.clone_from(&entry.devices);
             }
+        }
+    }
+}
+
+/// Adds whether rules that write to headers mend the checksum; asked only where there is such a rule.
+fn complete_writes(tables: &mut [Table]) {
+    let writes = |statement: &Statement| matches!(statement, Statement::Mangle { mends_checksum: Some(_), .. });
+    let mut rules = tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    if !rules.any(|rule| rule.statements.iter().any(writes)) {
+        return;
+    }
+    let Ok(known) = kernel::header_writes() else { return };
+    for entry in known {
+        let table = tables.iter_mut().find(|table| table.family == entry.family && table.name == entry.table);
+        let rule = table
+            .into_iter()
+            .flat_map(|table| &mut table.chains)
+            .flat_map(|chain| &mut chain.rules)
+            .find(|rule| rule.handle == Some(entry.handle));
+        let Some(rule) = rule else { continue };
+        let listed = rule.statements.iter_mut().filter_map(|statement| match statement {
+            Statement::Mangle { mends_checksum: Some(mends), .. } => Some(mends),
+            _ => None,
+        });
+        for (listed, known) in listed.zip(entry.mends) {
+            *listed = known;
         }
     }
 }
@@ -195,7 +223,12 @@ fn read_saved(programs: &[&str], family: Family, backend: Backend, end: Instant,
 }
 
 /// Runs the first of these programs that is installed; gives its name and what it wrote.
-fn run(programs: &[&str], arguments: &[&str], backend: Backend, end: Instant) -> Result<(String, String), Box<RulesetGap>> {
+fn run(
+    programs: &[&str],
+    arguments: &[&str],
+    backend: Backend,
+    end: Instant,
+) -> Result<(String, String), Box<RulesetGap>> {
     let wanted = programs.first().copied().unwrap_or_default().to_owned();
     let Some((program, path)) = programs.iter().find_map(|program| Some((*program, find(program)?))) else {
         return Err(Box::new(RulesetGap::ProgramMissing { program: wanted, backend }));

@@ -7,7 +7,7 @@ use crate::model::snapshot::LinkKind;
 
 use super::frame::{Carries, Frame, Packet, Payload, Trail};
 use super::netfilter::context::{self, Answer, BridgePorts, HookContext, Oracle};
-use super::netfilter::evaluate;
+use super::netfilter::{evaluate, in_ip_header};
 use super::netfilter::outcome::{Change, Outcome, Taken, Would};
 use super::netfilter::packet::{self as rules, Conntrack, CtState, Ether, NatBinding, Transport, Tuple};
 use super::walk::{Tracked, Walk};
@@ -273,8 +273,8 @@ impl Walk<'_> {
         let before = (packet.src, packet.dst);
         for effect in &evaluation.effects {
             match &effect.change {
-                Change::Field { stale_checksum: true, .. } if effect.certain => {
-                    let layer = if stale_layer(&effect.rule) { "ip" } else { "icmp" };
+                Change::Field { field, stale_checksum: true, .. } if effect.certain => {
+                    let layer = if in_ip_header(field) { "ip" } else { "icmp" };
                     packet.stale_checksum = Some((netns, effect.rule.clone(), layer));
                 }
                 _ => {}
@@ -463,11 +463,6 @@ impl Walk<'_> {
             self.frame_hook(trail, device.netns, &context, Some(device), &mut copy, false);
         }
     }
-}
-
-/// Whether a raw rewrite hits the IP header rather than what follows it: `@nh,…` against `@th,…`.
-fn stale_layer(rule: &RuleRef) -> bool {
-    rule.text.contains("@nh,")
 }
 
 /// A packet as the rules see it.

@@ -23,5 +23,6 @@ mod walk;
 
 pub use counters::counters_increased;
 pub use fix::narrow_fix;
+pub use mangle::in_ip_header;
 pub use owner::{Owner, owner_of};
 pub use walk::{chains_at, evaluate};

@@ -181,7 +181,7 @@ fn target(name: &str, options: &[String], into: &mut Vec<Statement>) {
                 || Expression::Unknown { text: "mark".to_owned() },
                 |number| Expression::Value(Value::Number(number)),
             );
-            into.push(Statement::Mangle { field: Field::Mark, value });
+            into.push(Statement::Mangle { field: Field::Mark, value, mends_checksum: None });
             into.push(Statement::Verdict(finally("--mark-target", Verdict::Accept)));
         }
         "snat" | "dnat" => {
@@ -196,7 +196,7 @@ fn target(name: &str, options: &[String], into: &mut Vec<Statement>) {
                 || Expression::Unknown { text: name.to_owned() },
                 |mac| Expression::Value(Value::Mac(mac)),
             );
-            into.push(Statement::Mangle { field, value });
+            into.push(Statement::Mangle { field, value, mends_checksum: None });
             into.push(Statement::Verdict(finally(finish, Verdict::Accept)));
         }
         "arpreply" => into.push(Statement::ArpReply),

@@ -60,7 +60,11 @@ pub fn parse(name: &str, options: &[String], version: IpVersion, into: &mut Vec<
         | "HMARK" => {
             // HMARK sets a mark from a hash, which nobody can tell beforehand.
             if name == "HMARK" {
-                into.push(Statement::Mangle { field: Field::Mark, value: Expression::Unknown { text: written() } });
+                into.push(Statement::Mangle {
+                    field: Field::Mark,
+                    value: Expression::Unknown { text: written() },
+                    mends_checksum: None,
+                });
             } else {
                 into.push(Statement::Inert { text: written() });
             }
@@ -180,7 +184,7 @@ fn mark<'a>(
         (.., Some(value)) => bits(BitOp::Xor, current(), number(value)),
         _ => Expression::Unknown { text: written() },
     };
-    into.push(Statement::Mangle { field, value });
+    into.push(Statement::Mangle { field, value, mends_checksum: None });
 }
 
 /// `to = (to & ~tomask) ^ (from & frommask)`
@@ -195,7 +199,7 @@ fn copy_mark<'a>(to: Field, from: Field, argument: &impl Fn(&str) -> Option<&'a 
     } else {
         bits(BitOp::Xor, bits(BitOp::And, Expression::Field(to.clone()), number(!kept & 0xffff_ffff)), taken)
     };
-    into.push(Statement::Mangle { field: to, value });
+    into.push(Statement::Mangle { field: to, value, mends_checksum: None });
 }
 
 fn hop_limit<'a>(
@@ -207,5 +211,5 @@ fn hop_limit<'a>(
     let set =
         argument("--ttl-set").or_else(|| argument("--hl-set")).and_then(|text| symbol::number(Kind::Number, text));
     let value = set.map_or_else(|| Expression::Unknown { text: written() }, number);
-    into.push(Statement::Mangle { field: Field::HopLimit(version), value });
+    into.push(Statement::Mangle { field: Field::HopLimit(version), value, mends_checksum: Some(true) });
 }

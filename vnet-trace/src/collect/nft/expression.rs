@@ -415,7 +415,12 @@ fn payload(json: &Json) -> Option<Parsed> {
         "ip6" => Some(IpVersion::V6),
         _ => None,
     };
+    let checksum = |base: HeaderBase, offset: u32| (Field::Raw { base, offset, length: 16 }, Kind::Number);
     let (field, kind) = match (protocol, name, version) {
+        ("ip", "checksum", _) => checksum(HeaderBase::Network, 80),
+        ("icmp" | "icmpv6", "checksum", _) => checksum(HeaderBase::Transport, 16),
+        ("tcp", "checksum", _) => checksum(HeaderBase::Transport, 128),
+        ("udp", "checksum", _) => checksum(HeaderBase::Transport, 48),
         (_, "saddr", Some(version)) => (Field::Source(version), Kind::Address),
         (_, "daddr", Some(version)) => (Field::Destination(version), Kind::Address),
         (_, "ttl" | "hoplimit", Some(version)) => (Field::HopLimit(version), Kind::Number),
@@ -460,5 +465,7 @@ fn payload(json: &Json) -> Option<Parsed> {
         ("tcp", "flags", _) => (Field::TcpFlags, Kind::TcpFlags),
         _ => return None,
     };
-    Some(Parsed::field(field, kind))
+    // Where the field itself says nothing about the protocol, nft's hidden check is put back.
+    let implies = if matches!(field, Field::Raw { .. }) { implied_protocol(json) } else { None };
+    Some(Parsed { implies, ..Parsed::field(field, kind) })
 }

@@ -1,7 +1,8 @@
-//! What nftables' own netlink family says without running a program: which tables there are, and two things that
-//! `nft -j` leaves out (as of 1.0.6): whether a table is dormant, and the devices of ingress and egress chains.
+//! What nftables' own netlink family says without running a program: which tables there are, and three things that
+//! `nft -j` leaves out (as of 1.0.6): whether a table is dormant, the devices of ingress and egress chains, and whether a
+//! rule that writes to a header mends the checksum (`@nh,64,8 set 63` and `ip ttl set 63` are listed alike).
 //!
-//! NFT_MSG_GETTABLE and NFT_MSG_GETCHAIN dumps over NETLINK_NETFILTER (include/uapi/linux/netfilter/nf_tables.h). A namespace
+//! NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN and NFT_MSG_GETRULE dumps over NETLINK_NETFILTER (include/uapi/linux/netfilter/nf_tables.h). A namespace
 //! without rules is the ordinary case, and there one small dump saves several executions.
 
 use std::io;
@@ -26,6 +27,15 @@ const NFTA_HOOK_DEV: u16 = 3;
 const NFTA_HOOK_DEVS: u16 = 4;
 const NFTA_DEVICE_NAME: u16 = 1;
 const NFTA_DEVICE_PREFIX: u16 = 2;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_PAYLOAD_SREG: u16 = 5;
+const NFTA_PAYLOAD_CSUM_TYPE: u16 = 6;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
@@ -92,6 +102,40 @@ pub fn device_chains() -> io::Result<Vec<DeviceChain>> {
         }
         let table = text(attribute(body, NFTA_CHAIN_TABLE)?);
         Some(DeviceChain { family, table, chain: text(attribute(body, NFTA_CHAIN_NAME)?), devices })
+    })
+}
+
+/// Writes to headers by one rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderWrites {
+    /// Family of the rule's table.
+    pub family: Family,
+    /// The table.
+    pub table: String,
+    /// The rule.
+    pub handle: u64,
+    /// For each write, in order, whether the kernel mends the checksum over it.
+    pub mends: Vec<bool>,
+}
+
+/// Every rule that writes to headers.
+pub fn header_writes() -> io::Result<Vec<HeaderWrites>> {
+    dump(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, |family, body| {
+        let mut mends = Vec::new();
+        for (_, expression) in attributes(attribute(body, NFTA_RULE_EXPRESSIONS)?) {
+            let name = attribute(expression, NFTA_EXPR_NAME).map(text);
+            let data = attribute(expression, NFTA_EXPR_DATA).unwrap_or_default();
+            if name.as_deref() == Some("payload") && attribute(data, NFTA_PAYLOAD_SREG).is_some() {
+                let kind = attribute(data, NFTA_PAYLOAD_CSUM_TYPE).and_then(|value| value.try_into().ok());
+                mends.push(kind.map_or(0, u32::from_be_bytes) != 0);
+            }
+        }
+        if mends.is_empty() {
+            return None;
+        }
+        let table = text(attribute(body, NFTA_RULE_TABLE)?);
+        let handle = u64::from_be_bytes(attribute(body, NFTA_RULE_HANDLE)?.try_into().ok()?);
+        Some(HeaderWrites { family, table, handle, mends })
     })
 }
 

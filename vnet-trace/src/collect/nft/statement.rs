@@ -227,19 +227,28 @@ fn mangle(json: &Json, text: impl Fn() -> String, into: &mut Vec<Statement>) {
         into.push(Statement::Unknown { text: text() });
         return;
     };
-    let Parsed { expression, kinds, .. } = parse(key);
-    let Expression::Field(field) = expression else {
-        // Priorities, trace marks, zones, TCP options: nothing that decides the way.
-        into.push(Statement::Inert { text: text() });
-        return;
+    let Parsed { expression, kinds, implies } = parse(key);
+    let in_header = key.get("payload").is_some();
+    let field = match expression {
+        Expression::Field(field) => field,
+        _ if in_header => Field::Other { text: super::text::expression(key) },
+        _ => {
+            // Priorities, trace marks, zones, TCP options: nothing that decides the way.
+            into.push(Statement::Inert { text: text() });
+            return;
+        }
     };
+    imply(implies, into);
     let value = match pattern(value, &kinds) {
         Pattern::Is(value) => Expression::Value(value),
         Pattern::Computed(expression) => *expression,
         // `mark | 0x4000` has an operator that also joins plain flags.
         _ => parse(value).expression,
     };
-    into.push(Statement::Mangle { field, value });
+    // nft writes a place given in bits without mending checksums, and one given by name with.
+    let by_name =
+        !matches!(field, Field::AnySourcePort | Field::AnyDestinationPort) && key["payload"].get("base").is_none();
+    into.push(Statement::Mangle { field, value, mends_checksum: in_header.then_some(by_name) });
 }
 
 fn nat(kind: NatKind, json: &Json) -> Statement {
@@ -295,9 +304,11 @@ fn xt(json: &Json, text: String, into: &mut Vec<Statement>) {
         "REDIRECT" => nat(NatKind::Redirect, None),
         "SNAT" => nat(NatKind::Snat, unknown()),
         "DNAT" | "NETMAP" => nat(NatKind::Dnat, unknown()),
-        "MARK" | "CONNMARK" | "mark" => {
-            Statement::Mangle { field: Field::Mark, value: Expression::Unknown { text: name.to_owned() } }
-        }
+        "MARK" | "CONNMARK" | "mark" => Statement::Mangle {
+            field: Field::Mark,
+            value: Expression::Unknown { text: name.to_owned() },
+            mends_checksum: None,
+        },
         "NFQUEUE" => Statement::Queue { bypass: false },
         "arpreply" => Statement::ArpReply,
         "LOG" | "NFLOG" | "TCPMSS" | "CHECKSUM" | "TRACE" | "CLASSIFY" | "AUDIT" | "DSCP" | "TOS" | "SET" | "TEE"

@@ -69,9 +69,12 @@ pub fn fixes(case: &Case<'_>, fault: &Fault, rule: &RuleRef) -> Vec<Fix> {
     let netns = fault.loss.place.netns;
     let space = case.netns(netns);
     let resolution = matches!(fault.role, Role::ArpRequest | Role::ArpReply);
-    let refusal = case.refusals.iter().find(|refusal| {
-        refusal.netns == netns && refusal.rule == *rule && refusal.leg == fault.leg && refusal.resolution == resolution
-    });
+    let here = || case.refusals.iter().filter(|refusal| refusal.netns == netns && refusal.rule == *rule);
+    // The outer packet of a tunnel is no address resolution, even if what it carries is.
+    let refusal = here()
+        .find(|refusal| refusal.leg == fault.leg && refusal.resolution == resolution)
+        .or_else(|| here().find(|refusal| refusal.leg == fault.leg))
+        .or_else(|| here().next());
     let Some(refusal) = refusal else { return remove(case, netns, rule, "remove that rule") };
     let mut fixes =
         narrow_fix(&space.netfilter, rule, &refusal.context, &refusal.packet, &Host::new(space), &case.prefix(netns));

@@ -50,6 +50,8 @@ pub enum Statement {
         field: Field,
         /// Its new value.
         value: Expression,
+        /// For a header field, whether the checksum over it is mended. None: not a header field, or not known.
+        mends_checksum: Option<bool>,
     },
     /// Rewrites addresses or ports of the connection, and accepts.
     Nat(Nat),

@@ -149,6 +149,18 @@ fn title(narrow: &Narrow, with_reply: bool, drop: &RuleRef, docker: Option<&Plac
     format!("accept {what} from {} to {}{replies}, in chain {chain}", narrow.source, narrow.destination)
 }
 
+/// What comes back through a tunnel: each end sends to the tunnel's port, from any port, so that the answer is a flow of its own.
+/// Ports: VXLAN (RFC 7348, and Linux's old one), Geneve (RFC 8926).
+fn tunnel_answer(packet: &Packet) -> Option<Packet> {
+    match packet.transport {
+        Transport::Udp { destination: port @ (4789 | 8472 | 6081), .. } => {
+            let answer = Transport::Udp { source: 0, destination: port };
+            Some(Packet::new(packet.destination, packet.source, answer))
+        }
+        _ => None,
+    }
+}
+
 /// A rule set being mended, and what was put where.
 struct Plan<'a> {
     ruleset: Ruleset,
@@ -234,7 +246,7 @@ impl<'a> Plan<'a> {
                 .as_ref()
                 .map(|ports| super::context::BridgePorts { input: ports.output.clone(), output: ports.input.clone() }),
         };
-        let reply = packet.reply();
+        let reply = tunnel_answer(packet).unwrap_or_else(|| packet.reply());
         if context.layer == Layer::Arp && matches!(packet.transport, Transport::Arp { .. }) {
             // The answer is a frame of its own, judged when it is lost.
             return false;

@@ -6,9 +6,65 @@ use super::packet::{Packet, Transport};
 
 /// Writes a field; a None value makes it unknown. Says whether the checksum over it is left stale.
 ///
-/// nftables mends checksums when it knows the field (`ip ttl set`); it cannot when the place is given in bits
-/// (`@nh,64,8 set`) or through the protocol-agnostic `th` (nft_payload_set_eval, net/netfilter/nft_payload.c).
-pub fn write(packet: &mut Packet, field: &Field, value: Option<&Value>) -> bool {
+/// nftables mends a checksum when the rule names the field (`ip ttl set`), and does not when the rule gives its place in bits
+/// (`@nh,64,8 set`) or through the protocol-agnostic `th` (nft_payload_set_eval, net/netfilter/nft_payload.c). A rule that
+/// writes the checksum itself leaves it wrong either way.
+pub fn write(packet: &mut Packet, field: &Field, value: Option<&Value>, mends_checksum: Option<bool>) -> bool {
+    put(packet, field, value);
+    let checksummed = match field {
+        field if in_ip_header(field) => packet.ip_version() == Some(IpVersion::V4),
+        Field::Raw { base: HeaderBase::Transport, .. }
+        | Field::AnySourcePort
+        | Field::AnyDestinationPort
+        | Field::SourcePort(_)
+        | Field::DestinationPort(_)
+        | Field::TcpFlags
+        | Field::IcmpType
+        | Field::IcmpCode
+        | Field::IcmpId
+        | Field::IcmpSequence
+        | Field::Icmp6Type
+        | Field::Icmp6Code
+        | Field::Icmp6Id
+        | Field::Icmp6Sequence => packet.ip_version().is_some(),
+        _ => false,
+    };
+    checksummed && (mends_checksum == Some(false) || is_checksum(field, packet))
+}
+
+/// Whether a field lies in the IPv4 or IPv6 header rather than in what follows it.
+pub fn in_ip_header(field: &Field) -> bool {
+    matches!(
+        field,
+        Field::Raw { base: HeaderBase::Network, .. }
+            | Field::HopLimit(_)
+            | Field::Dscp(_)
+            | Field::Ecn(_)
+            | Field::Source(_)
+            | Field::Destination(_)
+            | Field::IpId
+            | Field::FragmentBits
+            | Field::IpLength(_)
+            | Field::NextHeader(_)
+            | Field::Version(_)
+    )
+}
+
+fn is_checksum(field: &Field, packet: &Packet) -> bool {
+    match (field, &packet.transport) {
+        (Field::Raw { base: HeaderBase::Network, offset: 80, .. }, _) => true,
+        (Field::Raw { base: HeaderBase::Transport, offset, .. }, transport) => matches!(
+            (offset, transport),
+            (16, Transport::Icmp { .. } | Transport::Icmp6 { .. })
+                | (128, Transport::Tcp { .. })
+                | (48, Transport::Udp { .. })
+        ),
+        (Field::AnyDestinationPort, Transport::Icmp { .. } | Transport::Icmp6 { .. }) => true,
+        _ => false,
+    }
+}
+
+fn put(packet: &mut Packet, field: &Field, value: Option<&Value>) {
     let number = match value {
         Some(Value::Number(number)) => Some(*number),
         _ => None,
@@ -36,18 +92,11 @@ pub fn write(packet: &mut Packet, field: &Field, value: Option<&Value>) -> bool 
         }
         (Field::SourcePort(_), Some(Value::Number(port))) => set_ports(packet, Some(*port as u16), None),
         (Field::DestinationPort(_), Some(Value::Number(port))) => set_ports(packet, None, Some(*port as u16)),
-        (Field::AnySourcePort, _) => {
-            set_ports(packet, number.map(|port| port as u16), None);
-            return true;
-        }
-        (Field::AnyDestinationPort, _) => {
-            set_ports(packet, None, number.map(|port| port as u16));
-            return true;
-        }
-        (Field::Raw { base, offset, length }, _) => return raw(packet, *base, *offset, *length, number),
+        (Field::AnySourcePort, _) => set_ports(packet, number.map(|port| port as u16), None),
+        (Field::AnyDestinationPort, _) => set_ports(packet, None, number.map(|port| port as u16)),
+        (Field::Raw { base, offset, length }, _) => raw(packet, *base, *offset, *length, number),
         _ => {}
     }
-    false
 }
 
 fn set_ports(packet: &mut Packet, new_source: Option<u16>, new_destination: Option<u16>) {
@@ -57,7 +106,7 @@ fn set_ports(packet: &mut Packet, new_source: Option<u16>, new_destination: Opti
     }
 }
 
-fn raw(packet: &mut Packet, base: HeaderBase, offset: u32, length: u32, number: Option<u64>) -> bool {
+fn raw(packet: &mut Packet, base: HeaderBase, offset: u32, length: u32, number: Option<u64>) {
     match (base, packet.ip_version(), offset, length) {
         (HeaderBase::Network, Some(IpVersion::V4), 64, 8) | (HeaderBase::Network, Some(IpVersion::V6), 56, 8) => {
             packet.hop_limit = number.map(|number| number as u8);
@@ -73,11 +122,5 @@ fn raw(packet: &mut Packet, base: HeaderBase, offset: u32, length: u32, number: 
             }
         }
         _ => {}
-    }
-    // IPv6 and Ethernet headers have no checksum; ARP has none at all.
-    match base {
-        HeaderBase::Network => packet.ip_version() == Some(IpVersion::V4),
-        HeaderBase::Transport => packet.ip_version().is_some(),
-        HeaderBase::Link | HeaderBase::Beyond => false,
     }
 }

@@ -387,14 +387,19 @@ impl Walk<'_> {
                     }
                     self.effect(table, chain, rule, certain, Change::Untracked);
                 }
-                Statement::Mangle { field, value } => {
+                Statement::Mangle { field, value, mends_checksum } => {
+                    if in_header(field) && self.case(table).value(&Expression::Field(field.clone())) == Reading::Absent
+                    {
+                        return Step::Next;
+                    }
                     let value = match self.case(table).value(value) {
                         Reading::Is(value) => Some(value),
                         Reading::Unknown(_) => None,
                         Reading::Absent => return Step::Next,
                     };
                     let certain = self.certain && doubt.is_none();
-                    let stale_checksum = mangle::write(self.packet, field, value.as_ref().filter(|_| certain));
+                    let stale_checksum =
+                        mangle::write(self.packet, field, value.as_ref().filter(|_| certain), *mends_checksum);
                     let change = Change::Field { field: field.clone(), value, stale_checksum };
                     self.effect(table, chain, rule, certain, change);
                 }
@@ -648,11 +653,16 @@ fn tracks(ruleset: &Ruleset, packet: &Packet) -> bool {
         .any(|rule| rule.statements.iter().any(needs_conntrack))
 }
 
+/// Fields that a packet may lack. Writing one that is not there ends the rule, as reading it does.
+fn in_header(field: &Field) -> bool {
+    !matches!(field, Field::Mark | Field::CtMark | Field::PacketType | Field::Other { .. } | Field::Raw { .. })
+}
+
 fn needs_conntrack(statement: &Statement) -> bool {
     match statement {
         Statement::Match(condition) => asks_conntrack(&condition.left),
         Statement::VerdictMap { key, .. } => asks_conntrack(key),
-        Statement::Mangle { field, value } => {
+        Statement::Mangle { field, value, .. } => {
             asks_conntrack(&Expression::Field(field.clone())) || asks_conntrack(value)
         }
         Statement::Nat(_) | Statement::Notrack | Statement::Unknown { .. } => true,
