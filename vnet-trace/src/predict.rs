@@ -115,6 +115,7 @@ fn request(question: &Question, snapshot: &Snapshot) -> Packet {
         carries,
         stale_checksum: None,
         ipsec: false,
+            flow: None,
     }
 }
 
@@ -190,6 +191,7 @@ fn reply(walk: &Walk<'_>, at: Device, request: &Packet) -> Packet {
         },
         stale_checksum: None,
         ipsec: false,
+            flow: None,
     }
 }
 

@@ -5,7 +5,8 @@
 //! left what we can see. The place is where the prediction and the sightings part.
 
 use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Leg, Loss, Opaque, Place, Role, Step};
-use crate::model::id::Device;
+use crate::model::id::{Device, NetnsId};
+use crate::model::netfilter::RuleRef;
 use crate::model::snapshot::LinkKind;
 
 use super::case::Case;
@@ -135,8 +136,8 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
                 let qdisc = device.and_then(|device| case.netns(device.netns).qdiscs.iter().position(|qdisc| qdisc.ifindex == device.ifindex));
                 Decision::Qdisc { qdisc }
             }
-            "IP_CSUM" => Decision::Checksum { layer: "ip".to_owned(), rule: rewriter(case, journey), netns: rewriter_netns(case, journey) },
-            "ICMP_CSUM" | "SKB_CSUM" => Decision::Checksum { layer: "icmp".to_owned(), rule: rewriter(case, journey), netns: rewriter_netns(case, journey) },
+            "IP_CSUM" => checksum(journey, "ip"),
+            "ICMP_CSUM" | "SKB_CSUM" => checksum(journey, "icmp"),
             "SOCKET_RCVBUFF" => Decision::SocketOverflow,
             "NEIGH_CREATEFAIL" => Decision::NeighTableFull,
             "LOCAL_MAC" => continue,
@@ -156,20 +157,24 @@ fn only_filter(case: &Case<'_>, device: Device, ingress: bool) -> Option<usize> 
 }
 
 /// The rule that rewrote bytes of the packet on its way, if there is just one.
-fn rewriter(case: &Case<'_>, journey: &Journey) -> Option<crate::model::netfilter::RuleRef> {
-    let _ = case;
-    journey.steps.iter().find_map(|step| match &step.action {
-        Action::Rewritten { rule: Some(rule), .. } => Some(rule.clone()),
+fn rewriter(journey: &Journey) -> Option<(NetnsId, RuleRef)> {
+    let mut found = journey.steps.iter().filter_map(|step| match &step.action {
+        Action::Hook { rules, .. } if rules.len() == 1 => Some((step.netns, rules[0].clone())),
+        Action::Rewritten { rule: Some(rule), .. } => Some((step.netns, rule.clone())),
         _ => None,
-    })
+    });
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
 }
 
-fn rewriter_netns(case: &Case<'_>, journey: &Journey) -> Option<crate::model::id::NetnsId> {
-    let _ = case;
-    journey.steps.iter().find_map(|step| match &step.action {
-        Action::Rewritten { rule: Some(_), .. } => Some(step.netns),
-        _ => None,
-    })
+/// A wrong checksum, with the rule that most likely left it so.
+fn checksum(journey: &Journey, layer: &str) -> Decision {
+    let rewriter = rewriter(journey);
+    Decision::Checksum {
+        layer: layer.to_owned(),
+        netns: rewriter.as_ref().map(|(netns, _)| *netns),
+        rule: rewriter.map(|(_, rule)| rule),
+    }
 }
 
 /// What can't be read, in the stretch in which the packet vanished.

@@ -143,6 +143,11 @@ impl Walk<'_> {
 
     /// The connection of a packet that enters a namespace.
     pub fn begin_conntrack(&self, netns: NetnsId, packet: &Packet) -> Begun {
+        if let Some((at, begun)) = packet.flow.as_deref()
+            && *at == netns
+        {
+            return begun.clone();
+        }
         let bare = rule_packet(packet, Conntrack::default(), None);
         let tuple = bare.tuple();
         let conntrack = match self.answered(netns, tuple) {
@@ -218,6 +223,7 @@ impl Walk<'_> {
         let asked = judged.clone();
         let evaluation = evaluate(&space.netfilter, context, &mut judged, &Host { netns: space });
         begun.conntrack = judged.conntrack.clone();
+        packet.flow = Some(Box::new((netns, begun.clone())));
         let hook = context.hook;
         let place = Place {
             netns,
@@ -269,6 +275,12 @@ impl Walk<'_> {
                 decided.extend(because.iter().map(|doubt| doubt.at.clone()));
                 trail.step_in(netns, at.map(|device| device.ifindex), Action::Opaque(Opaque::Rule { hook, rules: decided.clone() }));
             }
+        }
+        // Rules that write into the packet: whether they mend the checksum can't be read from the rule set.
+        let writers: Vec<RuleRef> =
+            evaluation.trace.iter().map(|passed| &passed.rule).filter(|rule| rule.text.contains(" set ")).cloned().collect();
+        if !writers.is_empty() {
+            trail.step_in(netns, at.map(|device| device.ifindex), Action::Hook { hook, rules: writers });
         }
         let before = (packet.src, packet.dst);
         for effect in &evaluation.effects {
@@ -322,18 +334,14 @@ impl Walk<'_> {
 
     /// An answer's source is rewritten back before it is delivered or leaves.
     pub fn translate_source(&mut self, trail: &mut Trail, device: Device, packet: &mut Packet) {
-        if !packet.is_reply() {
+        let Some((netns, begun)) = packet.flow.as_deref() else { return };
+        let conntrack = &begun.conntrack;
+        if *netns != device.netns || conntrack.reply != Some(true) || conntrack.dnat != Some(true) {
             return;
         }
-        // The destination is rewritten already: compare with the reply tuple's source and the original's source.
-        let found = self.tracked.iter().rev().find(|tracked| {
-            tracked.netns == device.netns
-                && tracked.dnat
-                && tracked.binding.reply.source == packet.src
-                && (tracked.binding.reply.destination == packet.dst || tracked.binding.original.source == packet.dst)
-        });
-        if let Some(tracked) = found {
-            let src = tracked.binding.original.destination;
+        let Some(original) = conntrack.original else { return };
+        if original.destination != packet.src {
+            let src = original.destination;
             trail.step(device, Action::Rewritten { from: (packet.src, packet.dst), to: (src, packet.dst), rule: None });
             packet.src = src;
         }

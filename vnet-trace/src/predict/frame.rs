@@ -6,6 +6,8 @@ use crate::model::exchange::{Decision, Headers, Loss, Place, Role, Step};
 use crate::model::id::{Device, MacAddr, NetnsId};
 use crate::model::netfilter::RuleRef;
 
+use super::filter::Begun;
+
 /// A frame on a link.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
@@ -66,6 +68,8 @@ pub struct Packet {
     pub stale_checksum: Option<(NetnsId, RuleRef, &'static str)>,
     /// It bears an IPsec transformation.
     pub ipsec: bool,
+    /// Its connection, as the namespace it is in sees it (skb->_nfct): dropped where it leaves the namespace.
+    pub flow: Option<Box<(NetnsId, Begun)>>,
 }
 
 /// What an IP packet is for.

@@ -104,6 +104,7 @@ impl Walk<'_> {
     fn leave(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, out: Device, next: IpAddr, local: bool, begun: &mut super::filter::Begun) -> Delivery {
         self.ip_hook(trail, netns, Hook::Postrouting, None, Some(out), &mut packet, begun);
         self.confirm(netns, &packet, begun);
+        self.translate_source(trail, out, &mut packet);
         if local {
             let lo = self.loopback(netns, out);
             if self.link(lo).is_some_and(|link| !link.is_up()) {

@@ -44,6 +44,10 @@ impl Walk<'_> {
         match &link.kind {
             LinkKind::Veth | LinkKind::Netkit { .. } => match self.snapshot.peer(device) {
                 Some(peer) => {
+                    // skb_scrub_packet forgets the connection, whichever namespace the peer is in.
+                    if let Payload::Ip(packet) = &mut frame.payload {
+                        packet.flow = None;
+                    }
                     let mtu = self.link(peer).map_or(u32::MAX, |link| link.mtu);
                     // is_skb_forwardable leaves room for one VLAN tag, whether there is one or not.
                     if frame.len() > mtu.saturating_add(4) {

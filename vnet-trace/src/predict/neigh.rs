@@ -22,6 +22,8 @@ struct Asked {
     others: Vec<Device>,
     /// The frame left what we can see unhindered, so that somebody outside may have been meant.
     outside: Option<Device>,
+    /// Some copy ended where even mending what stops it does not tell where it would have gone.
+    cut: bool,
 }
 
 impl Walk<'_> {
@@ -110,7 +112,8 @@ impl Walk<'_> {
                 }
             }
             let loss = self.nobody(&asked, device, next, gateway);
-            if let Some(decision) = loss.decision.clone() {
+            let known = asked.request.blocks.is_empty() || !asked.cut;
+            if let Some(decision) = loss.decision.clone().filter(|_| known) {
                 trail.block_as(Role::ArpRequest, loss.place.clone(), decision);
             }
             if !underlay {
@@ -194,6 +197,7 @@ impl Walk<'_> {
         let mut answers: Vec<(Trail, Device, MacAddr, NeighbourSource)> = Vec::new();
         let mut outside = None;
         let mut silent: Vec<Trail> = Vec::new();
+        let mut cut = false;
         for Branch { trail, end } in branches {
             match end {
                 End::Stack { device: at, frame } => {
@@ -211,7 +215,10 @@ impl Walk<'_> {
                     }
                     silent.push(trail);
                 }
-                End::Dead => silent.push(trail),
+                End::Dead => {
+                    cut = true;
+                    silent.push(trail);
+                }
             }
         }
         // The least hindered answer; of equals the one whose hindrance comes first on the way.
@@ -223,10 +230,10 @@ impl Walk<'_> {
             .map(|(_, at, ..)| *at)
             .collect();
         match answers.into_iter().next() {
-            Some((request, owner, lladdr, known)) => Asked { request, answer: Some((owner, lladdr, known)), others, outside },
+            Some((request, owner, lladdr, known)) => Asked { request, answer: Some((owner, lladdr, known)), others, outside, cut },
             None => {
                 silent.sort_by_key(|way| (way.blocks.len(), std::cmp::Reverse(way.steps.len())));
-                Asked { request: silent.into_iter().next().unwrap_or_default(), answer: None, others, outside }
+                Asked { request: silent.into_iter().next().unwrap_or_default(), answer: None, others, outside, cut }
             }
         }
     }

@@ -146,6 +146,7 @@ impl Walk<'_> {
             carries: Carries::Tunnel { port: outer.port, vni: outer.vni, from: device, inner: Box::new(frame) },
             stale_checksum: None,
             ipsec: false,
+            flow: None,
         };
         trail.step(device, Action::Encapsulated { src: outer.local, dst: outer.remote, vni: outer.vni });
         self.underlay(trail, device, packet, outer.lower)
@@ -180,6 +181,7 @@ impl Walk<'_> {
             carries: Carries::Plain { protocol, from: device, inner: Box::new(frame) },
             stale_checksum: None,
             ipsec: false,
+            flow: None,
         };
         trail.step(device, Action::Encapsulated { src: local, dst: remote, vni: 0 });
         self.underlay(trail, device, packet, None)
