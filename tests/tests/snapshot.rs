@@ -1,6 +1,6 @@
 //! The snapshot against what `ip`, `bridge`, `tc` and /proc say of the same networks, in private namespaces.
 //!
-//! Needs root. Without it, or without a kind of device that a test is about, a test says so and is not run.
+//! Needs root. Without it, or where the kernel lacks what a test is about, a test says so and is not run.
 
 #[path = "snapshot/configuration.rs"]
 mod configuration;
@@ -20,29 +20,23 @@ use serde_json::Value;
 use vnet_trace::collect::netns::Asked;
 use vnet_trace::collect::snapshot::{Request, Taken, take};
 
-/// A test: its name, the kinds of devices that it needs (or nothing), what it does in a fresh network namespace.
+/// A test: its name, what it needs of the kernel (or nothing), what it does in a fresh network namespace.
 type Case = (&'static str, &'static str, fn() -> Result<(), Failed>);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    let mut kinds = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let trials = [configuration::CASES, reach::CASES, kernel_answers::CASES]
         .concat()
         .into_iter()
-        .map(|(name, kind, case)| {
+        .map(|(name, need, case)| {
             let trial = Trial::test(name, move || net::in_private_network(case));
-            let missing = match (is_root, kind) {
-                (false, _) => Some("needs root".to_owned()),
-                (true, "") => None,
-                (true, kind) => {
-                    let known = *kinds.entry(kind).or_insert_with(|| has_kind(kind));
-                    (!known).then(|| format!("needs link:{kind}"))
-                }
-            };
+            let met = is_root && *known.entry(need).or_insert_with(|| is_met(need));
+            let missing = (!met).then_some(if is_root { need } else { "root" });
             match missing {
-                Some(missing) => trial.with_kind(missing).with_ignored_flag(true),
+                Some(missing) => trial.with_kind(format!("needs {missing}")).with_ignored_flag(true),
                 None => trial,
             }
         })
@@ -50,16 +44,18 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Whether the kernel can make such a device.
-fn has_kind(kind: &str) -> bool {
-    let arguments = match kind {
-        "vrf" => "table 5",
-        "vlan" => "link p type vlan id 5",
-        "ipvlan" => "link p type ipvlan mode l2",
-        _ => "",
+/// Whether the kernel can do what a test is about: makes one, in a namespace of its own.
+fn is_met(need: &str) -> bool {
+    let try_it = match need {
+        "link:vrf" => "ip link add x type vrf table 5",
+        "link:vlan" => "ip link add x link p type vlan id 5",
+        "link:ipvlan" => "ip link add x link p type ipvlan mode l2",
+        "config:BRIDGE_VLAN_FILTERING" => "ip link add x type bridge vlan_filtering 1",
+        "config:NET_SCH_NETEM" => "tc qdisc add dev p root netem loss 1%",
+        "" => return true,
+        _ => return false,
     };
-    let arguments = if arguments.contains("type") { arguments.to_owned() } else { format!("type {kind} {arguments}") };
-    let script = format!("ip link add p type veth peer name q; ip link add x {arguments}");
+    let script = format!("ip link add p type veth peer name q; {try_it}");
     Command::new("unshare").args(["-n", "bash", "-c", &script]).output().is_ok_and(|output| output.status.success())
 }
 

@@ -23,9 +23,11 @@ pub const CASES: &[Case] = &[
     ("sysctls_of_devices_are_those_of_proc", "", sysctls),
     ("qdiscs_are_those_of_tc", "", qdiscs),
     ("ipsec_policies_are_those_of_ip_xfrm", "", ipsec),
-    ("vlan_devices", "vlan", vlans),
-    ("ipvlan_modes_and_flags", "ipvlan", ipvlan),
-    ("vrf_devices_and_their_rule", "vrf", vrf),
+    ("vlan_devices", "link:vlan", vlans),
+    ("ipvlan_modes_and_flags", "link:ipvlan", ipvlan),
+    ("vrf_devices_and_their_rule", "link:vrf", vrf),
+    ("bridge_vlans_are_those_of_bridge_vlan", "config:BRIDGE_VLAN_FILTERING", bridge_vlans),
+    ("netem_in_the_words_of_tc", "config:NET_SCH_NETEM", netem),
 ];
 
 /// A bridge with ports of all settings, a macvlan, a VXLAN, addresses of all kinds.
@@ -531,8 +533,9 @@ fn vlans() -> Result<(), Failed> {
 
 fn ipvlan() -> Result<(), Failed> {
     sh(RICH)?;
-    sh("ip link add link q1 name a type ipvlan mode l2 private")?;
-    sh("ip link add link q2 name b type ipvlan mode l3s vepa")?;
+    sh("ip link del mv0
+        ip link add link q1 name a type ipvlan mode l2 private
+        ip link add link q2 name b type ipvlan mode l3s vepa")?;
     let netns = own()?;
     let kind = |name: &str| netns.link_by_name(name).map(|link| link.kind.clone());
     same("a", kind("a"), Some(LinkKind::Ipvlan { mode: IpvlanMode::L2, flag: IpvlanFlag::Private }))?;
@@ -550,4 +553,52 @@ fn vrf() -> Result<(), Failed> {
         netns.link_by_name("q1").and_then(|link| link.master),
         netns.link_by_name("blue").map(|link| link.index),
     )
+}
+
+fn bridge_vlans() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("ip link set br0 type bridge vlan_filtering 1 vlan_default_pvid 0
+        bridge vlan add vid 5 dev p1 pvid untagged
+        bridge vlan add vid 10-13 dev p1
+        bridge vlan add vid 7 dev p2 untagged
+        bridge vlan add vid 7 dev br0 self")?;
+    let netns = own()?;
+    let ours: BTreeSet<_> = netns
+        .bridge_vlans
+        .iter()
+        .map(|vlan| (name_of(&netns, Some(vlan.ifindex)), u64::from(vlan.vid), vlan.pvid, vlan.untagged))
+        .collect();
+    let mut theirs = BTreeSet::new();
+    for port in json("bridge -j vlan")? {
+        for vlan in port["vlans"].as_array().into_iter().flatten() {
+            let first = vlan["vlan"].as_u64().unwrap_or(0);
+            let flags: Vec<_> = vlan["flags"].as_array().into_iter().flatten().map(text).collect();
+            let has = |flag: &str| flags.iter().any(|known| known == flag);
+            for vid in first..=vlan["vlanEnd"].as_u64().unwrap_or(first) {
+                theirs.insert((text(&port["ifname"]), vid, has("PVID"), has("Egress Untagged")));
+            }
+        }
+    }
+    same("VLANs", ours, theirs)?;
+    let bridge = netns.link_by_name("br0").map(|link| link.kind.clone());
+    let filters =
+        matches!(bridge, Some(LinkKind::Bridge(bridge)) if bridge.vlan_filtering && bridge.vlan_protocol == 0x8100);
+    same("filtering", filters, true)
+}
+
+fn netem() -> Result<(), Failed> {
+    sh(RICH)?;
+    sh("tc qdisc add dev q1 root netem limit 50 delay 20ms 3ms loss 25% duplicate 1% corrupt 2%
+        tc qdisc add dev q2 root netem loss 100% rate 1mbit")?;
+    let netns = own()?;
+    let options = |device: &str| {
+        let index = netns.link_by_name(device).map(|link| link.index);
+        let qdisc = netns.qdiscs.iter().find(|qdisc| Some(qdisc.ifindex) == index && qdisc.kind == "netem");
+        qdisc.map(|qdisc| {
+            qdisc.options.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(" ")
+        })
+    };
+    let first = "limit 50 delay 20ms jitter 3ms loss 25% duplicate 1% corrupt 2%";
+    same("q1", options("q1").as_deref(), Some(first))?;
+    same("q2", options("q2").as_deref(), Some("limit 1000 loss 100% rate 1000000bit"))
 }

@@ -143,7 +143,7 @@ fn errors() -> Result<(), Failed> {
     let of = |asked: &str| take(&Request { asked: Asked::parse(asked), ..Request::default() });
     for (asked, message) in [
         ("nowhere", "there is no network namespace `nowhere`"),
-        ("/etc/hostname", "`/etc/hostname` is not a network namespace"),
+        ("/proc/version", "`/proc/version` is not a network namespace"),
         ("4194999", "there is no network namespace `pid 4194999`"),
     ] {
         match of(asked) {

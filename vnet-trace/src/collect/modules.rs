@@ -4,49 +4,50 @@
 use std::fs;
 use std::sync::OnceLock;
 
-/// Modules that are loaded, that could be but are not, or None where the kernel does not say.
-struct Known {
-    loaded: String,
-    built_in: Option<String>,
-}
-
-/// Whether the module is loaded or built in. Unknown counts as there: a kernel without modules has all it has built in.
+/// Whether this one module is there now; see [`Modules::has`].
 pub fn is_present(module: &str) -> bool {
-    static KNOWN: OnceLock<Known> = OnceLock::new();
-    KNOWN.get_or_init(Known::read).is_present(module)
+    Modules::read().has(module)
 }
 
-impl Known {
-    fn read() -> Self {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let built_in = fs::read_to_string(format!("/lib/modules/{}/modules.builtin", release.trim())).ok();
-        Self { loaded: fs::read_to_string("/proc/modules").unwrap_or_default(), built_in }
+/// The modules that are loaded now, and those that are built in where the kernel says so.
+pub struct Modules {
+    loaded: String,
+    built_in: Option<&'static str>,
+}
+
+impl Modules {
+    /// Reads which modules are loaded.
+    pub fn read() -> Self {
+        static BUILT_IN: OnceLock<Option<String>> = OnceLock::new();
+        let built_in = BUILT_IN.get_or_init(|| {
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            fs::read_to_string(format!("/lib/modules/{}/modules.builtin", release.trim())).ok()
+        });
+        Self { loaded: fs::read_to_string("/proc/modules").unwrap_or_default(), built_in: built_in.as_deref() }
     }
 
-    fn is_present(&self, module: &str) -> bool {
+    /// Whether the module is loaded or built in. Unknown counts as there: a kernel without modules has all it has built
+    /// in.
+    pub fn has(&self, module: &str) -> bool {
         let loaded = self.loaded.lines().any(|line| line.split(' ').next() == Some(module));
         let file = format!("/{module}.ko");
-        loaded
-            || self
-                .built_in
-                .as_ref()
-                .is_none_or(|list| list.lines().any(|line| line.replace('-', "_").ends_with(&file)))
+        loaded || self.built_in.is_none_or(|list| list.lines().any(|line| line.replace('-', "_").ends_with(&file)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Known;
+    use super::Modules;
 
     #[test]
     fn loaded_built_in_or_unknown() {
-        let known = Known {
+        let modules = Modules {
             loaded: "nf_conntrack 196608 1 - Live 0x0\n".into(),
-            built_in: Some("kernel/net/xfrm/xfrm-user.ko\n".into()),
+            built_in: Some("kernel/net/xfrm/xfrm-user.ko\n"),
         };
-        assert!(known.is_present("nf_conntrack"));
-        assert!(known.is_present("xfrm_user"));
-        assert!(!known.is_present("nf_conntrack_netlink"));
-        assert!(Known { loaded: String::new(), built_in: None }.is_present("anything"));
+        assert!(modules.has("nf_conntrack"));
+        assert!(modules.has("xfrm_user"));
+        assert!(!modules.has("nf_conntrack_netlink"));
+        assert!(Modules { loaded: String::new(), built_in: None }.has("anything"));
     }
 }

@@ -13,12 +13,13 @@ use std::net::IpAddr;
 use super::reach::{Look, Looked, dump_gaps};
 use super::workers::{each, processors};
 use super::{Depth, Request, SnapshotError, gap};
+use crate::collect::modules::Modules;
 use crate::collect::netlink::{
     self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, vlan, xfrm,
 };
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;
-use crate::collect::{bpf, modules, netfilter, procnet, sysctl};
+use crate::collect::{bpf, netfilter, procnet, sysctl};
 use crate::model::id::NetnsId;
 use crate::model::sight::Gap;
 use crate::model::snapshot::{Link, LinkKind, Netns};
@@ -35,6 +36,22 @@ struct Work<'a> {
     close: bool,
 }
 
+/// What the kernel has, which is the same in every namespace.
+#[derive(Clone, Copy)]
+struct Kernel {
+    tcx: bool,
+    xfrm: bool,
+    conntrack: bool,
+}
+
+impl Kernel {
+    fn look() -> Self {
+        let modules = Modules::read();
+        let (xfrm, conntrack) = (modules.has("xfrm_user"), modules.has("nf_conntrack_netlink"));
+        Self { tcx: bpf::has_tcx(), xfrm, conntrack }
+    }
+}
+
 /// Reads all members; the result is in their order, each with what could not be read.
 pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<Vec<(Netns, Vec<Gap>)>, SnapshotError> {
     let work = members.iter().zip(looked.namespaces).enumerate().map(|(index, (member, look))| Work {
@@ -47,8 +64,8 @@ pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<V
     let mut work = step(work.collect(), members, wiring)?;
     if request.depth == Depth::Full {
         choose(request, &mut work);
-        let has_tcx = bpf::has_tcx();
-        work = step(work, members, |work| rest(work, request, has_tcx))?;
+        let kernel = Kernel::look();
+        work = step(work, members, |work| rest(work, request, kernel))?;
     }
     Ok(work.into_iter().map(|work| (work.netns, work.gaps)).collect())
 }
@@ -150,7 +167,7 @@ fn choose(request: &Request, work: &mut [Work<'_>]) {
 }
 
 /// Everything else.
-fn rest(work: &mut Work<'_>, request: &Request, has_tcx: bool) -> Result<(), Box<dyn Error>> {
+fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Box<dyn Error>> {
     let Work { netns, gaps, look, close, .. } = work;
     let name = netns.name.clone();
     let mut noted = Noted { gaps, netns: &name };
@@ -159,7 +176,7 @@ fn rest(work: &mut Work<'_>, request: &Request, has_tcx: bool) -> Result<(), Box
     netns.bridge_vlans = noted.items("bridge VLANs", vlan::read(&mut channel, &netns.links));
     netns.qdiscs = noted.items("queueing disciplines", qdisc::read(&mut channel));
     netns.filters = noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links));
-    if has_tcx {
+    if kernel.tcx {
         let of_link = |link: &Link| bpf::tcx(link.index, matches!(link.kind, LinkKind::Netkit { .. }));
         netns.filters.extend(netns.links.iter().flat_map(of_link));
     }
@@ -167,7 +184,9 @@ fn rest(work: &mut Work<'_>, request: &Request, has_tcx: bool) -> Result<(), Box
     sysctl::devices(&mut netns.sysctls, &look.links);
     netns.multicast = procnet::multicast();
     netns.netfilter = netfilter::read_ruleset(netfilter::DEADLINE);
-    ipsec(netns, &mut noted);
+    if kernel.xfrm {
+        ipsec(netns, &mut noted);
+    }
     if *close {
         netns.sysctls.append(&mut sysctl::namespace());
         let tables = noted.items("neighbour tables", neigh::read_parameters(&mut channel));
@@ -175,7 +194,9 @@ fn rest(work: &mut Work<'_>, request: &Request, has_tcx: bool) -> Result<(), Box
         netns.counters = procnet::counters();
         neighbour_counters(netns, &tables);
         netns.sockets = procnet::sockets(request.protocol);
-        connections(netns, &mut noted, &request.addresses);
+        if kernel.conntrack {
+            connections(netns, &mut noted, &request.addresses);
+        }
     }
     Ok(())
 }
@@ -191,9 +212,6 @@ fn neighbour_counters(netns: &mut Netns, tables: &[neigh::Parameters]) {
 }
 
 fn ipsec(netns: &mut Netns, noted: &mut Noted<'_>) {
-    if !modules::is_present("xfrm_user") {
-        return;
-    }
     let mut channel = match Channel::open(xfrm::PROTOCOL) {
         Ok(channel) => channel,
         Err(error) if error.is_unsupported() => return,
@@ -211,7 +229,7 @@ fn ipsec(netns: &mut Netns, noted: &mut Noted<'_>) {
 
 fn connections(netns: &mut Netns, noted: &mut Noted<'_>, addresses: &[IpAddr]) {
     let entries = netns.sysctl("net.netfilter.nf_conntrack_count").unwrap_or(0);
-    if entries == 0 || addresses.is_empty() || !modules::is_present("nf_conntrack_netlink") {
+    if entries == 0 || addresses.is_empty() {
         return;
     }
     if entries as u64 > conntrack::LARGEST {
