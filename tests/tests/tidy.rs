@@ -54,7 +54,12 @@ const RULES: &[Rule] = &[
         crates: &["serde", "serde_json", "ipnet", "thiserror"],
         never: WORLD,
     },
-    Rule { module: "reconstruct", modules: &["model", "packet", "predict"], crates: &["serde", "ipnet"], never: WORLD },
+    Rule {
+        module: "reconstruct",
+        modules: &["model", "packet", "correlate", "predict"],
+        crates: &["serde", "ipnet"],
+        never: WORLD,
+    },
     Rule { module: "diagnose", modules: &["model", "predict"], crates: &["serde", "ipnet"], never: WORLD },
     Rule {
         module: "present",

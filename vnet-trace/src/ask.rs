@@ -14,6 +14,7 @@ use crate::collect::pcap::{Capture, Filter, Target};
 use crate::collect::ping::{Asker, Family, Manner, OpenError, ResolveError, resolve};
 use crate::collect::snapshot::{self, SnapshotError, Taken};
 use crate::collect::{clock, route_get};
+use crate::correlate::correlate;
 use crate::diagnose::case::Case;
 use crate::diagnose::diagnose;
 use crate::model::diagnosis::Diagnosis;
@@ -26,6 +27,7 @@ use crate::model::snapshot::{LinkKind, Snapshot};
 use crate::packet::identity::Key;
 use crate::predict::predict;
 use crate::present::Report;
+use crate::reconstruct::reconstruct;
 
 mod decide;
 
@@ -281,7 +283,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
 
 /// Judges a recording.
 pub fn judge(recording: Recording) -> Answer {
-    let observed = Exchange::default();
+    let observed = reconstruct(&correlate(&recording), &recording);
     let prediction = predict(&recording.question, &recording.before);
     let diagnosis = diagnose(&Case {
         recording: &recording,

@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub mod cli;
+pub mod correlate;
 pub mod collect;
 pub mod diagnose;
 pub mod lab;
@@ -13,3 +14,4 @@ pub mod model;
 pub mod packet;
 pub mod predict;
 pub mod present;
+pub mod reconstruct;

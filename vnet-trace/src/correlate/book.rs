@@ -1,0 +1,257 @@
+//! Where each sighting is entered: under its packet, and there under its visit.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+
+use super::lives::{Life, Lives};
+use super::reading::{self, Name, Reading};
+use super::{APART, Packet, Packets, Pointer, Said, Sighting, Visit, Way, is_resolution};
+use crate::model::event::{Event, EventKind};
+use crate::model::exchange::Role;
+use crate::model::frame::{Direction, Frame};
+use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
+use crate::packet::identity::{Key, Sieve};
+
+/// How many of a packet's latest visits are looked at to find the one at a place. More only matters in a loop.
+const LATEST: usize = 64;
+
+/// The signs that a device gives of one passage.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    Captured,
+    Queued,
+    Transmitted,
+    Backlogged,
+    Received,
+}
+
+/// A passage of a device: where, which way, and by which sign it is known.
+#[derive(Debug, Clone, Copy)]
+struct Passage {
+    device: Device,
+    way: Way,
+    sign: Sign,
+}
+
+/// What is known about one device and direction for one packet.
+#[derive(Debug, Default)]
+struct Place {
+    /// The visits there, by their position in the packet.
+    visits: Vec<u32>,
+    /// How many signs of each kind were entered.
+    signs: [u32; 5],
+}
+
+/// What is kept of a packet while sightings come in.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    name: Name,
+    /// The last sighting.
+    last: Nanos,
+}
+
+/// The entries so far.
+pub struct Book {
+    sieve: Sieve,
+    packets: Vec<Packet>,
+    open: Vec<Open>,
+    names: HashMap<Name, u32>,
+    places: HashMap<(u32, Device, Way), Place>,
+    lives: Lives,
+    /// The latest request for the link-layer address of an address.
+    asked: HashMap<IpAddr, u32>,
+    unrelated: Vec<Pointer>,
+}
+
+impl Book {
+    /// An empty book for the packets of this key.
+    pub fn new(key: Key) -> Self {
+        Self {
+            sieve: Sieve::new(key),
+            packets: Vec::new(),
+            open: Vec::new(),
+            names: HashMap::new(),
+            places: HashMap::new(),
+            lives: Lives::default(),
+            asked: HashMap::new(),
+            unrelated: Vec::new(),
+        }
+    }
+
+    /// Enters a captured frame.
+    pub fn frame(&mut self, at: u32, frame: &Frame) {
+        let pointer = Pointer::Frame(at);
+        let Reading::Ours(name, said) = reading::of_frame(frame, &mut self.sieve) else {
+            self.unrelated.push(pointer);
+            return;
+        };
+        let way = if frame.direction == Direction::Out { Way::Out } else { Way::In };
+        let passage = Passage { device: frame.device, way, sign: Sign::Captured };
+        let packet = self.packet(name, frame.time, Some(passage), None);
+        let visit = self.pass(packet, passage, frame.time);
+        self.enter(packet, visit, frame.time, pointer, Some(said));
+    }
+
+    /// Enters an event.
+    pub fn event(&mut self, at: u32, event: &Event) {
+        let pointer = Pointer::Event(at);
+        if let EventKind::Neigh { address, .. } = &event.kind {
+            return self.neighbour(pointer, event.time, *address);
+        }
+        // A clone is entered where its original is.
+        let carrier = match event.kind {
+            EventKind::Clone { of } => Some(of),
+            _ => event.skb,
+        };
+        let life = self.lives.of(carrier);
+        let passage = passage(event);
+        let (packet, said) = match reading::of_event(event, &mut self.sieve) {
+            Reading::Ours(name, said) => (self.packet(name, event.time, passage, life), Some(said)),
+            Reading::Silent => match life.or_else(|| self.lives.by_head(event.head)) {
+                Some(life) => (life.packet, None),
+                None => return self.unrelated.push(pointer),
+            },
+            Reading::Another => {
+                self.lives.end(carrier);
+                return self.unrelated.push(pointer);
+            }
+        };
+        let visit = match (passage, life) {
+            (Some(passage), _) => self.pass(packet, passage, event.time),
+            (None, Some(life)) if life.packet == packet => life.visit,
+            _ => self.whereabouts(packet, event),
+        };
+        self.enter(packet, visit, event.time, pointer, said);
+        match (&event.kind, event.skb) {
+            (EventKind::Drop { .. } | EventKind::Consume { .. }, skb) => self.lives.end(skb),
+            (_, Some(skb)) => self.lives.note(skb, packet, visit, event.head),
+            (_, None) => {}
+        }
+    }
+
+    /// All packets.
+    pub fn close(self) -> Packets {
+        Packets { packets: self.packets, unrelated: self.unrelated }
+    }
+
+    /// A neighbour entry's event belongs to the latest request for that neighbour.
+    fn neighbour(&mut self, pointer: Pointer, time: Nanos, address: IpAddr) {
+        match self.asked.get(&address) {
+            Some(&packet) => self.enter(packet, 0, time, pointer, None),
+            None => self.unrelated.push(pointer),
+        }
+    }
+
+    /// The packet with this name that a sighting now belongs to.
+    fn packet(&mut self, name: Name, time: Nanos, passage: Option<Passage>, life: Option<Life>) -> u32 {
+        if let Some(&known) = self.names.get(&name)
+            && !self.is_asked_again(known, time, passage, life)
+        {
+            return known;
+        }
+        let packet = self.packets.len() as u32;
+        self.packets.push(Packet {
+            role: name.role,
+            seq: name.seq,
+            about: name.about,
+            offset: name.offset,
+            visits: Vec::new(),
+        });
+        self.open.push(Open { name, last: time });
+        self.names.insert(name, packet);
+        if let (Role::ArpRequest, Some(address)) = (name.role, name.to) {
+            self.asked.insert(address, packet);
+        }
+        packet
+    }
+
+    /// Whether this sighting of a packet of address resolution begins a new one.
+    fn is_asked_again(&self, known: u32, time: Nanos, passage: Option<Passage>, life: Option<Life>) -> bool {
+        let Some(open) = self.open.get(known as usize) else { return true };
+        if !is_resolution(open.name.role) || time.0.saturating_sub(open.last.0) < APART.0 {
+            return false;
+        }
+        match passage {
+            Some(Passage { device, way, sign }) => {
+                self.places.get(&(known, device, way)).is_some_and(|place| place.signs[sign as usize] > 0)
+            }
+            None => life.is_none_or(|life| life.packet != known),
+        }
+    }
+
+    /// The visit that a sign of a passage belongs to.
+    fn pass(&mut self, packet: u32, passage: Passage, time: Nanos) -> u32 {
+        let Passage { device, way, sign } = passage;
+        let place = self.places.entry((packet, device, way)).or_default();
+        let count = &mut place.signs[sign as usize];
+        let visit = place.visits.get(*count as usize).copied();
+        *count += 1;
+        if let Some(visit) = visit {
+            return visit;
+        }
+        let visit = self.begin(packet, time, Some(device.netns), Some(device.ifindex), way);
+        if let Entry::Occupied(mut place) = self.places.entry((packet, device, way)) {
+            place.get_mut().visits.push(visit);
+        }
+        visit
+    }
+
+    /// The visit that an event without a passage of its own belongs to: the latest at its device, else in its namespace.
+    fn whereabouts(&mut self, packet: u32, event: &Event) -> u32 {
+        let netns = event.device.map(|device| device.netns).or(event.netns);
+        let ifindex = event.device.map(|device| device.ifindex);
+        let visits = self.packets.get(packet as usize).map_or(&[][..], |packet| &packet.visits);
+        let latest = || (0..visits.len()).zip(visits).rev().take(LATEST);
+        let at_device = || latest().find(|(_, visit)| visit.at().is_some() && visit.at() == event.device);
+        let in_netns = || latest().find(|(_, visit)| visit.netns.is_some() && visit.netns == netns);
+        let anywhere = || latest().find(|_| netns.is_none());
+        match at_device().or_else(in_netns).or_else(anywhere) {
+            Some((visit, _)) => visit as u32,
+            None => self.begin(packet, event.time, netns, ifindex, Way::Local),
+        }
+    }
+
+    fn begin(&mut self, packet: u32, time: Nanos, netns: Option<NetnsId>, device: Option<IfIndex>, way: Way) -> u32 {
+        let Some(packet) = self.packets.get_mut(packet as usize) else { return 0 };
+        packet.visits.push(Visit { time, netns, device, way, said: Vec::new(), sightings: Vec::new() });
+        packet.visits.len() as u32 - 1
+    }
+
+    fn enter(&mut self, packet: u32, visit: u32, time: Nanos, pointer: Pointer, said: Option<Said>) {
+        // A neighbour entry's event announces the next request rather than prolonging the last one.
+        if said.is_some() && let Some(open) = self.open.get_mut(packet as usize) {
+            open.last = open.last.max(time);
+        }
+        let visit = self.packets.get_mut(packet as usize).and_then(|packet| packet.visits.get_mut(visit as usize));
+        let Some(visit) = visit else { return self.unrelated.push(pointer) };
+        if matches!(pointer, Pointer::Event(_)) && visit.sightings.iter().all(|other| matches!(other.pointer, Pointer::Frame(_))) {
+            visit.time = time;
+        }
+        if let Some(said) = said
+            && visit.said.last().is_none_or(|last| is_news(last, &said))
+            && visit.said.len() < usize::from(u16::MAX)
+        {
+            visit.said.push(said);
+        }
+        let said = visit.said.len().saturating_sub(1) as u16;
+        visit.sightings.push(Sighting { time, pointer, said });
+    }
+}
+
+/// Whether headers say something that they did not say before at this place. A probe without a MAC header says nothing new.
+fn is_news(before: &Said, now: &Said) -> bool {
+    let addresses = |said: &Said| (said.src, said.dst, said.outer.is_some());
+    addresses(before) != addresses(now) || before.mac.is_none() && now.mac.is_some()
+}
+
+fn passage(event: &Event) -> Option<Passage> {
+    let (way, sign) = match event.kind {
+        EventKind::Queue => (Way::Out, Sign::Queued),
+        EventKind::Xmit => (Way::Out, Sign::Transmitted),
+        EventKind::NetifRx => (Way::In, Sign::Backlogged),
+        EventKind::Receive => (Way::In, Sign::Received),
+        _ => return None,
+    };
+    Some(Passage { device: event.device?, way, sign })
+}

@@ -1,0 +1,181 @@
+//! How the visits of one packet hang together.
+//!
+//! Every visit but the first has one that it came from, so the visits are a tree: a flood branches, a loop is a long
+//! chain. The one that a visit came from is the latest before it that can have handed the packet over:
+//!
+//! | to | from | by |
+//! | --- | --- | --- |
+//! | received by D | transmitted by D's peer; by D itself (lo, VRF); by a sibling on the same lower device | [`How::Wire`] |
+//! | received by D | received by D's lower device, or by a port of D (bond, VRF) | [`How::Up`] |
+//! | received by D | received by a port of the bridge D | [`How::BridgeLocal`] |
+//! | received by D | received inside a tunnel's outer packet, D being a tunnel | [`How::Decapsulated`] |
+//! | transmitted by D | transmitted by a device stacked on D, or by D's master | [`How::Down`], [`How::Bridged`] |
+//! | transmitted by D | received by a port of D's master | [`How::Bridged`] |
+//! | transmitted by D | received in the same namespace, D being no port, and the packet an IP packet | [`How::Forwarded`] |
+//! | transmitted by D | made in the same namespace | [`How::Sent`] |
+//! | transmitted by D in a tunnel's outer packet | transmitted by a tunnel | [`How::Encapsulated`] |
+//!
+//! Where nothing of the sort was seen, there is a hole in our sight. The packet's name says that it is the same all
+//! the same, so it is linked to the latest transmission that nobody received: [`How::Unseen`].
+//!
+//! Captures stamp a frame that a stack of devices hands up without copying with one and the same time; then the lower device comes
+//! first on the way in, and last on the way out.
+
+use super::topology::{Nature, Node, Topology};
+use crate::correlate::{Packet, Visit, Way};
+use crate::model::id::Device;
+
+/// How many earlier visits are considered: a bridge with that many ports floods, or a packet circles that often.
+const LATEST: usize = 1024;
+
+/// How a packet came from one visit to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The packet's first visit.
+    First,
+    /// Over a link.
+    Wire,
+    /// From a lower device to one above it.
+    Up,
+    /// From a device to one below it.
+    Down,
+    /// Through this bridge.
+    Bridged(Device),
+    /// From a port to this bridge's own device.
+    BridgeLocal(Device),
+    /// Routed from one device to another.
+    Forwarded,
+    /// From inside the host to a device.
+    Sent,
+    /// Into a tunnel; the device is the tunnel's.
+    Encapsulated(Device),
+    /// Out of a tunnel.
+    Decapsulated,
+    /// We did not see how.
+    Unseen,
+}
+
+/// The visits of a packet as a tree. All lists are by position in [`Packet::visits`].
+pub struct Tree {
+    /// Visits in causal order: each comes after the one it came from.
+    pub order: Vec<usize>,
+    /// Where each came from.
+    pub parent: Vec<Option<usize>>,
+    /// And how.
+    pub how: Vec<How>,
+    /// Where each went to.
+    pub children: Vec<Vec<usize>>,
+}
+
+impl Tree {
+    /// Of a packet.
+    pub fn grow(packet: &Packet, topology: &Topology) -> Self {
+        let visits = &packet.visits;
+        let mut order: Vec<usize> = (0..visits.len()).collect();
+        order.sort_by_key(|&at| {
+            let visit = &visits[at];
+            let level = topology.level(visit.at());
+            (visit.time, visit.way, if visit.way == Way::Out { u8::MAX - level } else { level }, at)
+        });
+        let mut tree = Self {
+            parent: vec![None; visits.len()],
+            how: vec![How::First; visits.len()],
+            children: vec![Vec::new(); visits.len()],
+            order: Vec::new(),
+        };
+        let stations: Vec<Station<'_>> = visits.iter().map(|visit| Station::of(topology, visit)).collect();
+        for (place, &at) in order.iter().enumerate() {
+            let earlier = &order[..place];
+            let step = |from: usize| leads(packet, &stations[from], &stations[at]);
+            let found = earlier.iter().rev().take(LATEST).find_map(|&from| Some((from, step(from)?)));
+            let found = found.or_else(|| Some((tree.loose_end(visits, earlier)?, How::Unseen)));
+            if let Some((from, how)) = found {
+                tree.parent[at] = Some(from);
+                tree.how[at] = how;
+                tree.children[from].push(at);
+            }
+        }
+        tree.order = order;
+        tree
+    }
+
+    /// The latest transmission that nothing is known to have come of; else simply the latest visit.
+    fn loose_end(&self, visits: &[Visit], earlier: &[usize]) -> Option<usize> {
+        let is_loose = |at: usize| {
+            visits[at].way == Way::Out && self.children[at].iter().all(|&child| self.how[child] == How::Unseen)
+        };
+        earlier.iter().rev().take(LATEST).copied().find(|&at| is_loose(at)).or(earlier.last().copied())
+    }
+}
+
+/// A visit with what is known about its device.
+struct Station<'a> {
+    visit: &'a Visit,
+    device: Option<Device>,
+    node: Option<Node>,
+    /// What collects the device, if it is a port.
+    master: Option<Nature>,
+    /// It is inside a tunnel's outer packet.
+    wrapped: bool,
+}
+
+impl<'a> Station<'a> {
+    fn of(topology: &Topology, visit: &'a Visit) -> Self {
+        let device = visit.at();
+        let node = topology.node(device);
+        let master = node.and_then(|node| topology.node(node.master)).map(|master| master.nature);
+        Self { visit, device, node, master, wrapped: visit.last_said().outer.is_some() }
+    }
+}
+
+/// How a packet can come from one visit to a later one, if it can.
+fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
+    let (Some(sender), Some(receiver)) = (from.device, to.device) else { return inside(from.visit, to.visit) };
+    if from.visit.way == Way::Local || to.visit.way == Way::Local {
+        return inside(from.visit, to.visit);
+    }
+    let (before, after) = (from.node?, to.node?);
+    let common = before.master.filter(|master| after.master == Some(*master));
+    let switch = common.filter(|_| from.master == Some(Nature::Switch));
+    let tunnel = |node: &Node| node.nature == Nature::Tunnel;
+    match (from.visit.way, to.visit.way) {
+        (Way::Out, Way::In) => {
+            let mirrored = sender == receiver && before.nature == Nature::Mirror;
+            let child = |node: &Node| node.nature == Nature::Child;
+            let siblings = sender != receiver && child(&before) && child(&after) && before.lower == after.lower;
+            if mirrored || siblings || before.peer == Some(receiver) {
+                Some(How::Wire)
+            } else {
+                switch.map(How::Bridged)
+            }
+        }
+        (Way::In, Way::In) if after.lower == Some(sender) => Some(How::Up),
+        (Way::In, Way::In) if before.master == Some(receiver) => {
+            Some(if after.nature == Nature::Bridge { How::BridgeLocal(receiver) } else { How::Up })
+        }
+        (Way::In, Way::In) if tunnel(&after) && from.wrapped && !to.wrapped => Some(How::Decapsulated),
+        (Way::Out, Way::Out) if before.lower == Some(receiver) => Some(How::Down),
+        (Way::Out, Way::Out) if after.master == Some(sender) => {
+            Some(if before.nature == Nature::Bridge { How::Bridged(sender) } else { How::Down })
+        }
+        (Way::Out, Way::Out) if tunnel(&before) && to.wrapped && !from.wrapped => Some(How::Encapsulated(sender)),
+        (Way::In, Way::In) | (Way::Out, Way::Out) => switch.map(How::Bridged),
+        (Way::In, Way::Out) if common.is_some() && from.master != Some(Nature::Mirror) => common.map(How::Bridged),
+        (Way::In, Way::Out) => {
+            let is_port = to.master.is_some_and(|master| master != Nature::Mirror);
+            let routed = sender.netns == receiver.netns && !is_port && !packet.is_resolution();
+            (routed && from.wrapped == to.wrapped).then_some(How::Forwarded)
+        }
+        _ => None,
+    }
+}
+
+/// From inside a host to a device of the same host.
+fn inside(from: &Visit, to: &Visit) -> Option<How> {
+    let same = from.netns.is_some() && from.netns == to.netns;
+    match (from.way, to.way) {
+        (Way::Local, Way::Out | Way::In) if same => Some(How::Sent),
+        (Way::In, Way::Local) if same => Some(How::Up),
+        _ => None,
+    }
+}
