@@ -30,6 +30,9 @@ use crate::present::Report;
 use crate::reconstruct::reconstruct;
 
 mod decide;
+mod foretell;
+
+pub use foretell::{Foretelling, foretell, foretell_recorded};
 
 /// What to ask and how. The words and meanings are those of ping(8).
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +134,16 @@ pub enum AskError {
         /// As resolved.
         destination: IpAddr,
     },
+    /// The recording knows no such thing.
+    #[error("the recording does not know {what} {name}")]
+    NotRecorded {
+        /// What kind of thing.
+        what: &'static str,
+        /// As typed.
+        name: String,
+        /// What it knows instead.
+        known: Vec<String>,
+    },
     /// No socket to ask with.
     #[error(transparent)]
     Socket(#[from] OpenError),
@@ -144,6 +157,8 @@ impl AskError {
             Self::Destination(_) => Some("give an address, or a name that the asked namespace can resolve (`getent hosts NAME`)".to_owned()),
             Self::Snapshot(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
             Self::NoDevice { known, .. } => Some(format!("devices there: {}", known.join(", "))),
+            Self::NotRecorded { known, .. } if known.is_empty() => Some("give an address: names can't be resolved in a recording".to_owned()),
+            Self::NotRecorded { known, .. } => Some(format!("namespaces there: {}", known.join(", "))),
             Self::Family { .. } => Some("give an address of the destination's family with -I, or a device".to_owned()),
             Self::Socket(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
         }

@@ -4,6 +4,7 @@
 //! in the library. To add one: a file `cli/NAME.rs` with `Args` and `run(&Args) -> Result<Exit, Failure>`, a variant of
 //! [`Command`], and its line in [`Command::run`].
 
+pub mod asking;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
@@ -12,6 +13,7 @@ pub mod lab;
 pub mod last;
 pub mod output;
 pub mod ping;
+pub mod predict;
 pub mod terminal;
 
 use std::io::Write;
@@ -38,6 +40,8 @@ pub struct Cli {
 pub enum Command {
     /// Send echo requests, follow every packet, say where it went and why it was lost
     Ping(Box<ping::Args>),
+    /// Say what would happen to such a packet, from the configuration and the kernel's own answers; nothing is sent
+    Predict(Box<predict::Args>),
     /// Explain the last recording at length, a recording file, or a cause
     Explain(explain::Args),
     /// What this machine lets us see, and what to do about what it does not
@@ -50,6 +54,7 @@ impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Ping(args) => ping::run(&args),
+            Self::Predict(args) => predict::run(&args),
             Self::Explain(args) => explain::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Lab(args) => lab::run(args),

@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod case;
 pub mod confirm;
 pub mod filter;
+pub mod foretell;
 pub mod link;
 pub mod notes;
 pub mod registry;
@@ -24,6 +25,9 @@ use confirm::Judgement;
 
 /// Judges a case.
 pub fn diagnose(case: &Case<'_>) -> Diagnosis {
+    if case.recording.is_foretold() {
+        return foretell::foretell(case);
+    }
     let delivered = case.recording.is_delivered();
     let mut diagnosis = Diagnosis {
         verdict: if delivered { Verdict::Delivered } else { Verdict::Undecided },
@@ -75,13 +79,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
     if let Some(primary) = &mut diagnosis.primary {
         complete(primary, &later);
-        // What nobody can mend without a choice keeps the exchange from succeeding whatever the first fix does.
-        let open = later.iter().any(|finding| {
-            finding.code != primary.code && finding.fixes.first().is_none_or(|fix| fix.risk == Risk::NeedsChoice)
-        });
-        if let Some(first) = primary.fixes.first_mut().filter(|_| open) {
-            first.risk = Risk::NeedsChoice;
-        }
+        keep_open(primary, &later);
         later.retain(|finding| finding.code != primary.code);
         for finding in later {
             if !diagnosis.also.iter().any(|also| also.code == finding.code && also.place == finding.place) {
@@ -121,6 +119,16 @@ const MENDED_AT_ONCE: &[&str] = &[
     "arp-no-owner",
     "gateway-unreachable",
 ];
+
+/// What nobody can mend without a choice keeps the exchange from succeeding whatever the first fix does.
+fn keep_open(primary: &mut Finding, later: &[Finding]) {
+    let open = later.iter().any(|finding| {
+        finding.code != primary.code && finding.fixes.first().is_none_or(|fix| fix.risk == Risk::NeedsChoice)
+    });
+    if let Some(first) = primary.fixes.first_mut().filter(|_| open) {
+        first.risk = Risk::NeedsChoice;
+    }
+}
 
 /// The same fault at another place is mended by the same fix: its commands are added to the first one's.
 fn complete(primary: &mut Finding, later: &[Finding]) {

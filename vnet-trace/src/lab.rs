@@ -21,6 +21,7 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod sandbox;
+pub mod silence;
 pub mod spec;
 pub mod supervise;
 

@@ -61,8 +61,9 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
     };
     let answer = ask::judge(last::read(&path)?);
     let style = args.look.style();
+    let asked = if answer.recording.is_foretold() { Asked::Predict } else { Asked::Ping };
     let text = match args.look.detail() {
-        _ if args.look.json => json::document(answer.report(), Asked::Ping).to_text(args.look.layout())?,
+        _ if args.look.json => json::document(answer.report(), asked).to_text(args.look.layout())?,
         Detail::Verdict => text::ping(answer.report(), style, Detail::Verdict),
         Detail::Normal | Detail::Full => explain::story(answer.report(), style),
     };

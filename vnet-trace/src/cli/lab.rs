@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::{Exit, Failure};
 use crate::lab::matrix::{Matrix, Score};
 use crate::lab::needs::Machine;
-use crate::lab::run::{Options, Part};
+use crate::lab::run::{Manner, Options, Part};
 use crate::lab::sandbox::Sandbox;
 use crate::lab::supervise::{self, Named, Plan};
 use crate::lab::{Lab, LabReport, Outcome, embedded, run as runner};
@@ -83,6 +83,9 @@ struct RunArgs {
     /// Do not carry out the answer's fix
     #[arg(long)]
     no_tool_fix: bool,
+    /// Let the tool predict instead of ping, and check that nothing is sent
+    #[arg(long)]
+    predict: bool,
     /// Labs at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
@@ -191,6 +194,7 @@ fn options(args: &RunArgs, executable: &Path) -> Options {
         program: args.program.clone().unwrap_or_else(|| executable.to_owned()),
         plain_ping: args.plain_ping,
         tool_fix: !args.no_tool_fix,
+        manner: if args.predict { Manner::Foretell } else { Manner::Ask },
         verbose: args.verbose,
         reply_within: Duration::from_secs(u64::from(args.reply_within)),
     }

@@ -120,7 +120,9 @@ pub fn cgroups() -> Vec<CgroupProgram> {
 fn cgroup_directories() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some((root, point)) = mounts.lines().find_map(cgroup2_mount) else { return Vec::new() };
+    // A later mount may hide an earlier one, which is then listed all the same.
+    let visible = |(_, point): &(&str, PathBuf)| point.is_dir();
+    let Some((root, point)) = mounts.lines().rev().filter_map(cgroup2_mount).find(visible) else { return Vec::new() };
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let below =
         Path::new(path).strip_prefix(root).or_else(|_| Path::new(path).strip_prefix("/")).unwrap_or(Path::new(""));

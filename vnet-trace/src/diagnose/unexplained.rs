@@ -233,7 +233,8 @@ fn by_opaque(case: &Case<'_>, journey: &Journey, part: &Part, leads: &mut Vec<St
     }
 }
 
-fn word(opaque: &Opaque) -> String {
+/// What it is, in words.
+pub fn word(opaque: &Opaque) -> String {
     match opaque {
         Opaque::Xdp { id, .. } => format!("XDP program {id}"),
         Opaque::Tc { ingress, .. } => format!("a tc filter on {}", if *ingress { "ingress" } else { "egress" }),

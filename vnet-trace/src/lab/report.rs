@@ -81,6 +81,11 @@ pub enum Miss {
         /// The command or what is missing.
         detail: String,
     },
+    /// A packet was seen while nothing may be sent.
+    Heard {
+        /// Where, and its first bytes.
+        frame: String,
+    },
     /// The lab's own process failed.
     Runner {
         /// Why.
@@ -153,6 +158,7 @@ impl fmt::Display for Miss {
             Self::NoAnswer { detail } => write!(f, "the tool gave no answer: {detail}"),
             Self::Differs { what, want, got } => write!(f, "{what} is {got}, not {want}"),
             Self::ToolFix { detail } => write!(f, "the tool's fix: {detail}"),
+            Self::Heard { frame } => write!(f, "something was sent while nothing may be: {frame}"),
             Self::Runner { detail } => write!(f, "the lab could not be run: {detail}"),
         }
     }

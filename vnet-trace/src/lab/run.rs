@@ -17,6 +17,7 @@ use super::needs;
 use super::process::{Finished, ProcessError, last_lines, run_to_deadline};
 use super::report::{LabReport, Miss, Outcome, Phase};
 use super::sandbox::{Sandbox, SandboxError};
+use super::silence::Silence;
 use super::spec::{Lab, Probe, Verdict};
 
 /// A lab's own scripts start daemons and wait for containers.
@@ -35,6 +36,16 @@ pub enum Part {
     OwnFix,
 }
 
+/// What the tool is told to do with the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Manner {
+    /// `ping`.
+    #[default]
+    Ask,
+    /// `predict`: nothing may be sent.
+    Foretell,
+}
+
 /// How thoroughly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -46,6 +57,8 @@ pub struct Options {
     pub tool_fix: bool,
     /// How long a mended network may take to carry the first reply: a bridge port with STP takes up to 30 s to forward.
     pub reply_within: Duration,
+    /// Let the tool foretell instead of ask, and see that it sends nothing.
+    pub manner: Manner,
     /// Write each phase's start and the tool's command to standard error.
     pub verbose: bool,
 }
@@ -187,7 +200,10 @@ impl Run<'_> {
     fn ask(&mut self) -> Option<Answer> {
         let Probe { netns, dst, count, .. } = &self.lab.probe;
         let mut command = self.sandbox.command(&self.options.program);
-        command.args(["ping", "--json", "-c", &count.to_string()]);
+        match self.options.manner {
+            Manner::Ask => command.args(["ping", "--json", "-c", &count.to_string()]),
+            Manner::Foretell => command.args(["predict", "--json"]),
+        };
         if let Some(netns) = netns {
             command.args(["-N", netns]);
         }
@@ -195,6 +211,7 @@ impl Run<'_> {
         self.say(|| format!("{command:?}"));
 
         let no_answer = |detail| Miss::NoAnswer { detail };
+        let listening = (self.options.manner == Manner::Foretell).then(Silence::listen);
         let asked = match run_to_deadline(&mut command, TOOL_DEADLINE) {
             Ok(asked) => asked,
             Err(error) => {
@@ -203,6 +220,11 @@ impl Run<'_> {
             }
         };
         self.say(|| asked.stderr.clone());
+        if let Some(listening) = listening {
+            for heard in listening.heard() {
+                self.report.miss(Miss::Heard { frame: heard });
+            }
+        }
         let answer: Answer = match serde_json::from_str(&asked.stdout) {
             Ok(answer) => answer,
             Err(error) => {

@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 
 use super::process::{self, Ended};
 use super::report::{LabReport, Miss};
-use super::run::{Options, Part};
+use super::run::{Manner, Options, Part};
 use super::spec::Lab;
 
 /// More than all the deadlines within a lab's process together would be reached only by a hang of that process itself.
@@ -96,7 +96,7 @@ fn run_one(named: &Named, plan: &Plan) -> LabReport {
 }
 
 fn run_part(named: &Named, part: Part, plan: &Plan) -> LabReport {
-    let Options { program, plain_ping, tool_fix, verbose, reply_within } = &plan.options;
+    let Options { program, plain_ping, tool_fix, manner, verbose, reply_within } = &plan.options;
     let mut command = Command::new(&plan.executable);
     command.args(["lab", "run", "--inside", "--json"]).arg("--program").arg(program);
     command.arg("--reply-within").arg(reply_within.as_secs().to_string());
@@ -104,6 +104,7 @@ fn run_part(named: &Named, part: Part, plan: &Plan) -> LabReport {
         ("--inside-own-fix", part == Part::OwnFix),
         ("--plain-ping", *plain_ping),
         ("--no-tool-fix", !*tool_fix),
+        ("--predict", *manner == Manner::Foretell),
         ("-v", *verbose),
     ] {
         if given {

@@ -143,6 +143,12 @@ impl Recording {
         self.ping.received > 0
     }
 
+    /// Whether nothing was sent and nobody listened: all that is known is the configuration.
+    pub fn is_foretold(&self) -> bool {
+        let PingOutcome { sent, received, errors, started, .. } = &self.ping;
+        *started == Nanos(0) && *sent == 0 && *received == 0 && errors.is_empty() && self.events.is_empty() && self.frames.is_empty()
+    }
+
     /// The devices on which something was captured or could have been.
     pub fn captured(&self) -> &[Device] {
         &self.sight.captured

@@ -35,6 +35,10 @@ fn question(sheet: &mut Sheet, report: Report<'_>) {
     let ping = &recording.ping;
     sheet.heading("What was asked");
     sheet.paragraph(2, &text::asked(recording));
+    if recording.is_foretold() {
+        sheet.paragraph(2, "Nothing was sent: this is what the configuration says would happen.");
+        return;
+    }
     let mut said = format!("{} sent, {} answered.", ping.sent, ping.received);
     if let Some((least, average, greatest)) = text::rtt(ping) {
         said.push_str(&format!(" Round trip {least:.3} to {greatest:.3} ms, {average:.3} on average."));

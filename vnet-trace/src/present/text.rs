@@ -55,6 +55,9 @@ pub fn sentence(report: Report<'_>) -> String {
     match (&report.diagnosis.verdict, &report.diagnosis.primary) {
         (Verdict::Delivered, _) => delivered(report),
         (_, Some(finding)) => finding.summary.clone(),
+        (_, None) if recording.is_foretold() => {
+            format!("whether a packet to {dst} would be answered can't be foretold")
+        }
         (_, None) if ping.sent == 0 => {
             format!("no packet to {dst} was ever sent, and the cause cannot be named honestly")
         }
@@ -66,7 +69,8 @@ fn delivered(report: Report<'_>) -> String {
     let recording = report.recording;
     let names = Names::of(recording);
     let ping = &recording.ping;
-    let mut text = format!("{} answers", recording.question.dst);
+    let verb = if recording.is_foretold() { "would answer" } else { "answers" };
+    let mut text = format!("{} {verb}", recording.question.dst);
     let (_, journeys) = report.journeys();
     let arrived = journeys.iter().find_map(|journey| match (journey.role, journey.leg, &journey.fate) {
         (Role::Request, Leg::Forward, Fate::Delivered { netns, device }) => Some((*netns, *device)),
@@ -104,6 +108,10 @@ pub fn rtt(ping: &PingOutcome) -> Option<(f64, f64, f64)> {
 fn figures(sheet: &mut Sheet, recording: &Recording) {
     let ping = &recording.ping;
     sheet.paragraph(0, &asked(recording));
+    if recording.is_foretold() {
+        sheet.paragraph(0, "Nothing was sent: this is what the configuration says would happen.");
+        return;
+    }
     let mut errors: Vec<&str> = Vec::new();
     for error in &ping.errors {
         if !errors.contains(&error.text.as_str()) {

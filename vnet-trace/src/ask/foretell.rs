@@ -1,0 +1,142 @@
+//! The question that is not sent: look at the machine, or into a recording, and say what would happen.
+//!
+//! The answer is of the same type as an asked one. Its recording has the configuration, the question and the kernel's
+//! answers to route look-ups, and nothing else; whoever judges it sees by that that nobody asked.
+
+use std::net::IpAddr;
+
+use super::{Answer, AskError, PingOptions, check_device, judge, lookups};
+use crate::collect::netns::{Asked, run_in};
+use crate::collect::ping::{Family, Resolved, resolve};
+use crate::collect::{route_get, snapshot};
+use crate::model::id::NetnsId;
+use crate::model::question::{Iface, Protocol, Question};
+use crate::model::recording::{PingOutcome, Recording, Timing};
+use crate::model::sight::Sight;
+use crate::model::snapshot::Snapshot;
+use crate::predict::predict;
+
+/// What to foretell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foretelling {
+    /// The question, in ping's words.
+    pub options: PingOptions,
+    /// `--tcp`, `--udp`, or an echo.
+    pub protocol: Protocol,
+}
+
+/// Foretells on this machine. Nothing is sent.
+pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
+    let begun = std::time::Instant::now();
+    let options = &asked.options;
+    let handle = options.netns.open()?;
+    let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
+    let mut addresses = vec![resolved.address];
+    addresses.extend(source(options));
+    let request = snapshot::Request { asked: options.netns.clone(), addresses, protocol: asked.protocol, ..snapshot::Request::default() };
+    let taken = snapshot::take(&request)?;
+    let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
+    let prediction = predict(&question, &taken.snapshot);
+    let answers = route_get::ask(&taken, &lookups(&question, &prediction.exchange));
+    let total_us = begun.elapsed().as_micros() as u64;
+    let recording = Recording {
+        answers: answers.answers.into_iter().flatten().collect(),
+        sight: Sight { gaps: answers.gaps, ..Sight::default() },
+        kernel: nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default(),
+        timing: Timing { ready_us: total_us, verdict_us: total_us, total_us, realtime_offset_ns: 0 },
+        ..bare(question, taken.snapshot)
+    };
+    Ok(judge(recording))
+}
+
+/// Foretells in the world of a recording: its own question without `asked`, else another one. Needs no machine and no rights.
+pub fn foretell_recorded(recording: Recording, asked: Option<&Foretelling>) -> Result<Answer, AskError> {
+    let question = match asked {
+        None => recording.question,
+        Some(asked) => {
+            let netns = place(&asked.options.netns, &recording)?;
+            let literal = literal(&asked.options.destination, asked.options.family)?;
+            question(asked, netns, literal, &recording.before)?
+        }
+    };
+    let kernel = recording.kernel;
+    Ok(judge(Recording { kernel, ..bare(question, recording.before) }))
+}
+
+fn bare(question: Question, before: Snapshot) -> Recording {
+    Recording {
+        tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
+        kernel: String::new(),
+        question,
+        before,
+        after: None,
+        events: Vec::new(),
+        frames: Vec::new(),
+        ping: PingOutcome::default(),
+        answers: Vec::new(),
+        sight: Sight::default(),
+        timing: Timing::default(),
+    }
+}
+
+fn source(options: &PingOptions) -> Option<IpAddr> {
+    match options.iface {
+        Some(Iface::Address(address)) => Some(address),
+        _ => None,
+    }
+}
+
+fn question(asked: &Foretelling, netns: NetnsId, to: Resolved, snapshot: &Snapshot) -> Result<Question, AskError> {
+    let options = &asked.options;
+    if let Some(source) = source(options)
+        && source.is_ipv4() != to.address.is_ipv4()
+    {
+        return Err(AskError::Family { source_address: source, destination: to.address });
+    }
+    let question = Question {
+        netns,
+        dst: to.address,
+        iface: options.iface.clone(),
+        zone: to.zone,
+        count: options.count,
+        interval_ms: options.interval_ms,
+        timeout_ms: options.timeout_ms,
+        size: options.size,
+        ttl: options.ttl,
+        tos: options.tos,
+        mark: options.mark,
+        pmtu: options.pmtu,
+        icmp_id: 0,
+        protocol: asked.protocol,
+    };
+    check_device(&question, snapshot)?;
+    Ok(question)
+}
+
+/// A name can't be resolved in a world that is only a file.
+fn literal(text: &str, family: Family) -> Result<Resolved, AskError> {
+    let host = text.split_once('%').map_or(text, |(host, _)| host);
+    if host.parse::<IpAddr>().is_err() {
+        return Err(AskError::NotRecorded { what: "the address of", name: text.to_owned(), known: Vec::new() });
+    }
+    Ok(resolve(text, family)?)
+}
+
+/// The namespace of a recording that a person means.
+fn place(asked: &Asked, recording: &Recording) -> Result<NetnsId, AskError> {
+    let namespaces = &recording.before.namespaces;
+    let (found, name) = match asked {
+        Asked::Own => return Ok(recording.question.netns),
+        Asked::Name(name) => {
+            let called = |container: &Option<crate::model::snapshot::Container>| container.as_ref().is_some_and(|container| container.name == *name);
+            (namespaces.iter().find(|netns| netns.name == *name || called(&netns.container)), name.clone())
+        }
+        Asked::Path(path) => (namespaces.iter().find(|netns| netns.path.as_deref().is_some_and(|known| path.as_os_str() == known)), path.display().to_string()),
+        Asked::Pid(pid) => (namespaces.iter().find(|netns| netns.pids.contains(pid) || netns.name == pid.to_string()), pid.to_string()),
+    };
+    found.map(|netns| netns.id).ok_or_else(|| AskError::NotRecorded {
+        what: "the network namespace",
+        name,
+        known: namespaces.iter().map(|netns| netns.name.clone()).collect(),
+    })
+}
