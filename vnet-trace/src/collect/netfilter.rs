@@ -11,6 +11,10 @@
 //! The caller has entered the namespace (setns): a child process inherits the namespaces of the thread that starts it.
 //! A program that is missing, fails or is slow leaves a gap, never an error: what the others say still holds.
 
+mod gap;
+
+pub use gap::gaps;
+
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -292,27 +296,4 @@ fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
-}
-
-/// What a gap means and what to do about it, in words.
-pub fn help(gap: &RulesetGap) -> Option<String> {
-    match gap {
-        RulesetGap::ProgramMissing { program, .. } => {
-            let package = match program.as_str() {
-                "nft" => "nftables",
-                program if program.starts_with("ebtables") => "ebtables",
-                program if program.starts_with("arptables") => "arptables",
-                _ => "iptables",
-            };
-            Some(format!("install `{program}` (package {package}) to have these rules judged"))
-        }
-        RulesetGap::ProgramFailed { program, .. } => {
-            Some(format!("run `{program}` by hand in that namespace to see what it says"))
-        }
-        RulesetGap::Deadline { program, .. } => {
-            Some(format!("`{program}` is too slow here; its rules were not judged"))
-        }
-        RulesetGap::KernelRefused { errno: 1, .. } => Some("reading rules needs root (CAP_NET_ADMIN)".to_owned()),
-        _ => None,
-    }
 }

@@ -7,7 +7,7 @@ use crate::model::snapshot::LinkKind;
 
 use super::frame::{Carries, Frame, Packet, Payload, Trail};
 use super::netfilter::context::{self, Answer, BridgePorts, HookContext, Oracle};
-use super::netfilter::{evaluate, in_ip_header};
+use super::netfilter::{evaluate, in_ip_header, words};
 use super::netfilter::outcome::{Change, Outcome, Taken, Would};
 use super::netfilter::packet::{self as rules, Conntrack, CtState, Ether, NatBinding, Transport, Tuple};
 use super::walk::{Tracked, Walk};
@@ -238,7 +238,11 @@ impl Walk<'_> {
                     rule: miss.rule.clone(),
                     output: context.output.as_ref().map(|device| crate::model::id::IfIndex(device.ifindex)),
                     leg: self.leg,
-                    failed: miss.failed.iter().map(|failed| (format!("{:?}", failed.condition), format!("{:?}", failed.actual))).collect(),
+                    failed: miss
+                        .failed
+                        .iter()
+                        .map(|failed| (words::condition(&failed.condition), words::actual(&failed.condition, failed.actual.as_ref())))
+                        .collect(),
                 });
             }
         }

@@ -20,6 +20,7 @@ pub mod packet;
 mod raw;
 mod read;
 mod walk;
+pub mod words;
 
 pub use counters::counters_increased;
 pub use fix::narrow_fix;

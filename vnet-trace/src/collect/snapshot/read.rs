@@ -184,6 +184,7 @@ fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Bo
     sysctl::devices(&mut netns.sysctls, &look.links);
     netns.multicast = procnet::multicast();
     netns.netfilter = netfilter::read_ruleset(netfilter::DEADLINE);
+    noted.gaps.extend(netfilter::gaps(&netns.netfilter, noted.netns));
     if kernel.xfrm {
         ipsec(netns, &mut noted);
     }

@@ -43,6 +43,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         Some(miss) => {
             finding.evidence.push(case.state(miss.netns, &format!("rule in chain {}", miss.rule.chain), &miss.rule.text));
             finding.evidence.push(case.state(miss.netns, "the packet leaves by", &case.name(gateway)));
+            if let Some((condition, actual)) = miss.failed.first() {
+                finding.evidence.push(case.state(miss.netns, &format!("the rule wants {condition}; the packet has"), actual));
+            }
         }
         None => finding.evidence.push(case.state(gateway.netns, "source NAT for this packet", "no rule")),
     }

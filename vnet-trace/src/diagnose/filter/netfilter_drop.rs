@@ -6,7 +6,7 @@ use crate::model::exchange::{Decision, Fault, Role};
 use crate::model::id::NetnsId;
 use crate::model::netfilter::{Backend, Family, RuleRef};
 use crate::predict::filter::Host;
-use crate::predict::netfilter::{narrow_fix, owner_of};
+use crate::predict::netfilter::{counters_increased, narrow_fix, owner_of};
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
@@ -56,7 +56,14 @@ pub fn judged(case: &Case<'_>, fault: &Fault, code: &str) -> Finding {
         &format!("{} {} chain {} at {}{handle}", program(rule.backend), rule.table, rule.chain, hook.word()),
         &rule.text,
     ));
-    if !certain {
+    let risen = case.recording.after.as_ref().and_then(|after| {
+        let after = after.namespaces.iter().find(|space| space.id == netns)?;
+        counters_increased(&case.netns(netns).netfilter, &after.netfilter, rule).filter(|packets| *packets > 0)
+    });
+    if let Some(packets) = risen {
+        finding.evidence.push(case.state(netns, "packets that this rule counted meanwhile", &packets.to_string()));
+    }
+    if !certain && risen.is_none() {
         finding.grade = crate::model::diagnosis::Grade::Suspected;
     }
     finding.owner = owner.map(|owner| format!("{}, {}", owner.name, owner.restored_by));

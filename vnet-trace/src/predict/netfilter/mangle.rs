@@ -52,14 +52,14 @@ pub fn in_ip_header(field: &Field) -> bool {
 
 fn is_checksum(field: &Field, packet: &Packet) -> bool {
     match (field, &packet.transport) {
-        (Field::Raw { base: HeaderBase::Network, offset: 80, .. }, _) => true,
+        (Field::Raw { base: HeaderBase::Network, offset: 80, .. }, _)
+        | (Field::AnyDestinationPort, Transport::Icmp { .. } | Transport::Icmp6 { .. }) => true,
         (Field::Raw { base: HeaderBase::Transport, offset, .. }, transport) => matches!(
             (offset, transport),
             (16, Transport::Icmp { .. } | Transport::Icmp6 { .. })
                 | (128, Transport::Tcp { .. })
                 | (48, Transport::Udp { .. })
         ),
-        (Field::AnyDestinationPort, Transport::Icmp { .. } | Transport::Icmp6 { .. }) => true,
         _ => false,
     }
 }
