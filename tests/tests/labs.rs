@@ -8,12 +8,11 @@
 #[path = "labs/runner.rs"]
 mod runner;
 
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use tests::labs::{is_root, unmet_needs};
 use vnet_trace::lab::{LabReport, embedded};
 
 fn main() -> ExitCode {
@@ -52,18 +51,4 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
         }
         (reports, code) => Err(format!("exit code {code:?} does not go with {reports:?}").into()),
     }
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
-}
-
-/// id → needs that this machine does not meet.
-fn unmet_needs(program: &Path) -> HashMap<String, Vec<String>> {
-    if !is_root() {
-        return embedded::texts().into_iter().map(|(id, _)| (id.to_owned(), vec!["root".to_owned()])).collect();
-    }
-    let listed = Command::new(program).args(["lab", "list", "--unmet", "--json"]).output();
-    // Not being able to tell is no reason to skip: then each lab says itself what is wrong.
-    listed.ok().and_then(|listed| serde_json::from_slice(&listed.stdout).ok()).unwrap_or_default()
 }
