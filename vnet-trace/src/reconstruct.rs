@@ -171,13 +171,13 @@ fn journey(recording: &Recording, topology: &Topology, packet: &Packet, leg: Leg
         }
         let fate = fate(recording, topology, packet, &tree, &ends, at, &mut steps);
         let headers = headers(packet, start);
-        (Journey { role: packet.role, leg, seq: packet.seq, headers, steps, copies: Vec::new(), fate }, aside)
+        (Journey { role: packet.role, leg, seq: packet.seq, headers, steps, copies: Vec::new(), fate, beyond: Vec::new() }, aside)
     };
     let Some(&root) = tree.order.first() else {
         let fate = Fate::Cut { netns: recording.question.netns, device: None };
         let headers = Headers::default();
         let journey =
-            Journey { role: packet.role, leg, seq: packet.seq, headers, steps: Vec::new(), copies: Vec::new(), fate };
+            Journey { role: packet.role, leg, seq: packet.seq, headers, steps: Vec::new(), copies: Vec::new(), fate, beyond: Vec::new() };
         return (Nanos(0), journey);
     };
     let (mut journey, mut aside) = branch(root);
