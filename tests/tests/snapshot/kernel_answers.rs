@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[
     ("routes_and_refusals_of_the_kernel", "", refusals),
     ("source_validation_answers_with_its_error", "", validation),
     ("many_namespaces_are_asked_at_once", "", many),
+    ("path_mtus_that_were_learned", "", path_mtus),
     ("connections_of_the_question", "", connections),
     ("counters_and_groups", "", counters),
 ];
@@ -109,6 +110,24 @@ fn many() -> Result<(), Failed> {
     // 10.0.0.1 is local in the first, 10.0.0.2 in the second.
     same("own addresses", (kinds[0], kinds[101]), ((1, 2), (2, 2)))?;
     same("others", kinds.iter().filter(|(_, kind)| *kind == 1).count(), 198)
+}
+
+fn path_mtus() -> Result<(), Failed> {
+    cable()?;
+    sh("ip netns add r
+        ip link add out netns b type veth peer name eth0 netns r
+        ip -n b link set out up mtu 1300
+        ip -n r link set eth0 up mtu 1300
+        ip -n b addr add 10.1.0.1/24 dev out
+        ip -n r addr add 10.1.0.2/24 dev eth0
+        ip -n r route add default via 10.1.0.1
+        ip -n a route add default via 10.0.0.2
+        ip netns exec b sysctl -qw net.ipv4.ip_forward=1
+        ! ip netns exec a ping -M do -s 1372 -c 2 -i 0.2 -W 1 10.1.0.2")?;
+    let taken = snapshot_of("a")?;
+    let learned: Vec<_> = taken.snapshot.namespaces[1].routes.iter().filter(|route| route.cached).collect();
+    let [route] = learned.as_slice() else { return Err(format!("{learned:?}").into()) };
+    same("learned", (route.dst.to_string(), route.mtu), ("10.1.0.2/32".to_owned(), Some(1300)))
 }
 
 fn connections() -> Result<(), Failed> {

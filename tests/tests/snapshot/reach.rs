@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     ("a_namespace_of_a_process_alone", "", processes),
     ("a_namespace_with_two_names_and_a_moved_name", "", names),
     ("a_handle_outlives_the_name", "", handles),
+    ("a_namespace_that_nothing_leads_to", "", hidden),
     ("what_cannot_be_asked_is_an_error", "", errors),
     ("namespaces_that_come_and_go", "", churn),
     ("everything_on_request", "", everything),
@@ -137,6 +138,20 @@ fn handles() -> Result<(), Failed> {
     let devices = run_in(handle, || Command::new("ip").args(["-br", "link"]).output())??;
     same("devices", String::from_utf8_lossy(&devices.stdout).contains("eth0"), true)?;
     same("again", taken.again()?.namespaces.len(), 3)
+}
+
+fn hidden() -> Result<(), Failed> {
+    sh("ip netns add hidden; ip link add v0 type veth peer name v1 netns hidden")?;
+    let kept = Asked::parse("hidden").open()?;
+    sh("ip netns del hidden")?;
+    let taken = snapshot()?;
+    same("names", names_of(&taken), vec!["."])?;
+    let v0 = taken.snapshot.namespaces[0].link_by_name("v0").map(|link| (link.link_nsid.is_some(), link.link_netns));
+    same("v0", v0, Some((true, None)))?;
+    let gaps: Vec<&str> = taken.snapshot.gaps.iter().map(|gap| gap.what.as_str()).collect();
+    same("gaps", gaps, vec!["other end of v0 of netns ."])?;
+    drop(kept);
+    Ok(())
 }
 
 fn errors() -> Result<(), Failed> {

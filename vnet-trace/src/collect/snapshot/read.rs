@@ -114,6 +114,9 @@ fn wiring(work: &mut Work<'_>) -> Result<(), Box<dyn Error>> {
         link.link_netns = owner.map(|owner| NetnsId(*owner as u32));
     }
     let mut noted = Noted { gaps, netns: &netns.name };
+    for link in netns.links.iter().filter(|link| link.link_nsid.is_some() && link.link_netns.is_none()) {
+        noted.note(&format!("other end of {}", link.name), "no name, mount or process leads to its network namespace");
+    }
     let mut channel = Channel::open(netlink::ROUTE)?;
     netns.addresses = noted.items("addresses", address::read(&mut channel));
     netns.routes = noted.items("routes", route::read(&mut channel));
@@ -175,11 +178,12 @@ fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Bo
     netns.fdb = noted.items("forwarding databases", fdb::read(&mut channel, &netns.links));
     netns.bridge_vlans = noted.items("bridge VLANs", vlan::read(&mut channel, &netns.links));
     netns.qdiscs = noted.items("queueing disciplines", qdisc::read(&mut channel));
-    netns.filters = noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links));
+    // Programs at tcx hooks run before the filters of clsact.
     if kernel.tcx {
         let of_link = |link: &Link| bpf::tcx(link.index, matches!(link.kind, LinkKind::Netkit { .. }));
         netns.filters.extend(netns.links.iter().flat_map(of_link));
     }
+    netns.filters.extend(noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links)));
     bpf::Names::default().fill(netns);
     sysctl::devices(&mut netns.sysctls, &look.links);
     netns.multicast = procnet::multicast();
