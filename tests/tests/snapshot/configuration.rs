@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -61,6 +62,20 @@ fn own() -> Result<Netns, Failed> {
     Ok(taken.snapshot.namespaces.swap_remove(0))
 }
 
+/// A snapshot and what a program says, of a network that has come to rest: links settle for some time after the
+/// commands that made them.
+fn still(command: &str) -> Result<(Netns, Vec<Value>), Failed> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = json(command)?;
+        let netns = own()?;
+        let after = json(command)?;
+        if before == after || Instant::now() > end {
+            return Ok((netns, after));
+        }
+    }
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -71,8 +86,7 @@ fn name_of(netns: &Netns, index: Option<vnet_trace::model::id::IfIndex>) -> Stri
 
 fn devices() -> Result<(), Failed> {
     sh(RICH)?;
-    let netns = own()?;
-    let theirs = json("ip -j -d link")?;
+    let (netns, theirs) = still("ip -j -d link")?;
     same("number of devices", netns.links.len(), theirs.len())?;
     for (ours, theirs) in netns.links.iter().zip(&theirs) {
         let name = &ours.name;
@@ -131,8 +145,8 @@ fn devices() -> Result<(), Failed> {
 
 fn addresses() -> Result<(), Failed> {
     sh(RICH)?;
-    let netns = own()?;
-    for theirs in json("ip -j addr")? {
+    let (netns, devices) = still("ip -j addr")?;
+    for theirs in devices {
         let device = text(&theirs["ifname"]);
         let scope = |scope: u8| match scope {
             0 => "global",
@@ -190,9 +204,11 @@ fn routes() -> Result<(), Failed> {
         ip -6 route add fd10::/64 via fd09::9 dev br0
         ip -6 route add blackhole fd11::/64
         ip -6 route add default via fd09::9 metric 3")?;
-    let netns = own()?;
+    let mut netns = own()?;
     for (family, ipv4) in [("-4", true), ("-6", false)] {
-        let theirs: Vec<_> = json(&format!("ip {family} -j -d route show table all"))?
+        let (now, theirs) = still(&format!("ip {family} -j -d route show table all"))?;
+        netns = now;
+        let theirs: Vec<_> = theirs
             .iter()
             .map(|route| {
                 let hops = match route["nexthops"].as_array() {
@@ -351,7 +367,7 @@ fn neighbours() -> Result<(), Failed> {
         ip neigh add fd09::9 lladdr 02:00:00:00:00:0b dev br0 nud reachable router
         ip neigh add proxy 10.9.0.77 dev br0
         ip -6 neigh add proxy fd09::77 dev q1")?;
-    let netns = own()?;
+    let (netns, theirs) = still("ip -j neigh show nud all")?;
     let states = |state: u16| match state {
         0x01 => "INCOMPLETE",
         0x02 => "REACHABLE",
@@ -372,7 +388,7 @@ fn neighbours() -> Result<(), Failed> {
             (entry.address.to_string(), name_of(&netns, Some(entry.ifindex)), mac, states(entry.state).to_owned())
         })
         .collect();
-    let theirs: BTreeSet<_> = json("ip -j neigh show nud all")?
+    let theirs: BTreeSet<_> = theirs
         .iter()
         .map(|entry| (text(&entry["dst"]), text(&entry["dev"]), text(&entry["lladdr"]), text(&entry["state"][0])))
         .collect();
@@ -388,7 +404,7 @@ fn fdb() -> Result<(), Failed> {
         bridge fdb add 02:00:00:00:00:22 dev p2 master local
         bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.9.0.7
         bridge fdb add 02:00:00:00:00:23 dev vx0 dst 10.9.0.8 port 4790 vni 43 via br0")?;
-    let netns = own()?;
+    let (netns, theirs) = still("bridge -j -d fdb")?;
     let ours: BTreeSet<_> = netns
         .fdb
         .iter()
@@ -413,7 +429,7 @@ fn fdb() -> Result<(), Failed> {
     let wanted =
         |entry: &&Value| entry["master"].is_string() || matches!(entry["ifname"].as_str(), Some("vx0" | "br0"));
     let number = |value: &Value| value.as_u64();
-    let theirs: BTreeSet<_> = json("bridge -j -d fdb")?
+    let theirs: BTreeSet<_> = theirs
         .iter()
         .filter(wanted)
         .map(|entry| {

@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::id::IfIndex;
 use crate::model::question::Protocol;
-use crate::model::snapshot::Socket;
+use crate::model::snapshot::{ConntrackEntry, Socket};
 
 /// Sockets kept of one file; a machine with more has none worth listing.
 const SOCKETS: usize = 4096;
+/// Connections kept, as many as over netlink.
+const CONNECTIONS: usize = 256;
 
 fn file(name: &str) -> String {
     fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
@@ -149,6 +151,53 @@ fn socket(line: &str, protocol: u8) -> Option<(Socket, u8)> {
     Some((socket, state))
 }
 
+/// Connection-tracking entries with one of these addresses at either end, from /proc/net/nf_conntrack: for machines
+/// where the module that gives them over netlink is not loaded. Empty where the kernel has no such file.
+pub fn connections(addresses: &[IpAddr]) -> Vec<ConntrackEntry> {
+    let concerns = |entry: &ConntrackEntry| {
+        [entry.orig_src, entry.orig_dst, entry.reply_src, entry.reply_dst].iter().any(|end| addresses.contains(end))
+    };
+    file("nf_conntrack").lines().filter_map(connection).filter(concerns).take(CONNECTIONS).collect()
+}
+
+/// A line of nf_conntrack: family and protocol by name and number, seconds left, perhaps a state, then `key=value` of
+/// one direction and of the other, and flags in brackets.
+fn connection(line: &str) -> Option<ConntrackEntry> {
+    let mut words = line.split_whitespace().skip(3);
+    let protocol = words.next()?.parse().ok()?;
+    let words: Vec<&str> = words.skip(1).collect();
+    let pairs: Vec<(&str, &str)> = words.iter().filter_map(|word| word.split_once('=')).collect();
+    let values = |key: &'static str| pairs.iter().filter(move |(name, _)| *name == key).map(|(_, value)| *value);
+    let ends = |key: &'static str| -> Option<(IpAddr, IpAddr)> {
+        let mut both = values(key).map(str::parse);
+        Some((both.next()?.ok()?, both.next()?.ok()?))
+    };
+    // Echoes have one id, for either end.
+    let ports = |key: &'static str| {
+        let mut both = values(key).chain(values("id")).map(|value| value.parse().unwrap_or(0));
+        (both.next().unwrap_or(0), both.next().unwrap_or(0))
+    };
+    let ((orig_src, reply_src), (orig_dst, reply_dst)) = (ends("src")?, ends("dst")?);
+    let ((orig_sport, reply_sport), (orig_dport, reply_dport)) = (ports("sport"), ports("dport"));
+    let mut state: Vec<&str> = words.iter().copied().filter(|word| !word.contains('=')).collect();
+    state.extend((reply_dst != orig_src).then_some("SRC_NAT"));
+    state.extend((reply_src != orig_dst).then_some("DST_NAT"));
+    Some(ConntrackEntry {
+        protocol,
+        orig_src,
+        orig_dst,
+        orig_sport,
+        orig_dport,
+        reply_src,
+        reply_dst,
+        reply_sport,
+        reply_dport,
+        state: state.join(" "),
+        mark: values("mark").next().and_then(|mark| mark.parse().ok()).unwrap_or(0),
+        zone: values("zone").next().and_then(|zone| zone.parse().ok()).unwrap_or(0),
+    })
+}
+
 /// 8 or 32 hexadecimal digits: words in the byte order of the machine.
 fn address_of(text: &str) -> Option<IpAddr> {
     let word = |index: usize| {
@@ -186,6 +235,22 @@ mod tests {
         assert_eq!((socket.port, socket.rx_queue, state), (8080, 2, 10));
         if cfg!(target_endian = "little") {
             assert_eq!(socket.local, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+    }
+
+    #[test]
+    fn reads_a_connection() {
+        let line = "ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=40000 dport=80 \
+                    src=10.0.0.3 dst=10.0.0.1 sport=8080 dport=40000 [ASSURED] mark=5 zone=0 use=2";
+        let entry = connection(line).unwrap();
+        assert_eq!((entry.protocol, entry.mark, entry.state.as_str()), (6, 5, "ESTABLISHED [ASSURED] DST_NAT"));
+        assert_eq!((entry.orig_dport, entry.reply_sport, entry.reply_src), (80, 8080, IpAddr::from([10, 0, 0, 3])));
+        let echo = "ipv6     10 icmpv6   58 29 src=fd00::1 dst=fd00::2 type=128 code=0 id=7 [UNREPLIED] \
+                    src=fd00::2 dst=fd00::1 type=129 code=0 id=7 mark=0 use=1";
+        let entry = connection(echo).unwrap();
+        assert_eq!((entry.orig_sport, entry.reply_dport, entry.state.as_str()), (7, 7, "[UNREPLIED]"));
+        for garbage in ["", "ipv4", "ipv4 2 tcp 6 1 src=x dst=y", "a b c d e src=1.1.1.1"] {
+            assert_eq!(connection(garbage), None);
         }
     }
 

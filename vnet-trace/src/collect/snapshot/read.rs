@@ -199,9 +199,7 @@ fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Bo
         netns.counters = procnet::counters();
         neighbour_counters(netns, &tables);
         netns.sockets = procnet::sockets(request.protocol);
-        if kernel.conntrack {
-            connections(netns, &mut noted, &request.addresses);
-        }
+        connections(netns, &mut noted, &request.addresses, kernel.conntrack);
     }
     Ok(())
 }
@@ -232,13 +230,17 @@ fn ipsec(netns: &mut Netns, noted: &mut Noted<'_>) {
     }
 }
 
-fn connections(netns: &mut Netns, noted: &mut Noted<'_>, addresses: &[IpAddr]) {
+fn connections(netns: &mut Netns, noted: &mut Noted<'_>, addresses: &[IpAddr], over_netlink: bool) {
     let entries = netns.sysctl("net.netfilter.nf_conntrack_count").unwrap_or(0);
     if entries == 0 || addresses.is_empty() {
         return;
     }
     if entries as u64 > conntrack::LARGEST {
         return noted.note("connection tracking entries", &format!("there are {entries}, too many to look through"));
+    }
+    if !over_netlink {
+        netns.conntrack = procnet::connections(addresses);
+        return;
     }
     let dump = Channel::open(conntrack::PROTOCOL).and_then(|mut channel| conntrack::read(&mut channel, addresses));
     netns.conntrack = noted.items("connection tracking entries", dump);
