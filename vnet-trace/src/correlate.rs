@@ -66,6 +66,8 @@ pub const APART: Nanos = Nanos(250_000_000);
 pub struct Packets {
     /// In the order of their first sightings.
     pub packets: Vec<Packet>,
+    /// Events of neighbour entries, which carry no packet: somebody waits for them.
+    pub neighbours: Vec<Pointer>,
     /// Sightings that belong to no packet of the question.
     pub unrelated: Vec<Pointer>,
 }

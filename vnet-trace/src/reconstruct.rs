@@ -32,6 +32,7 @@ mod steps;
 pub(crate) mod tests;
 mod topology;
 mod tree;
+mod waiting;
 
 use end::{End, Ends, Success};
 use leg::Legs;
@@ -60,7 +61,9 @@ pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {
         }
     }
     journeys.sort_by_key(|(time, _)| *time);
-    Exchange { journeys: journeys.into_iter().map(|(_, journey)| journey).collect(), ..Exchange::default() }
+    let mut journeys: Vec<Journey> = journeys.into_iter().map(|(_, journey)| journey).collect();
+    waiting::tell(recording, packets, &mut journeys);
+    Exchange { journeys, ..Exchange::default() }
 }
 
 /// Who answered what.
@@ -155,7 +158,7 @@ impl Answers {
 fn journey(recording: &Recording, topology: &Topology, packet: &Packet, leg: Leg, success: Success) -> (Nanos, Journey) {
     let tree = Tree::grow(packet, topology);
     let ends = Ends::judge(recording, topology, packet, &tree, success);
-    let writer = Writer { recording, topology, packet, tree: &tree };
+    let writer = Writer { recording, topology, packet, tree: &tree, success };
     let branch = |start: usize| -> (Journey, Vec<usize>) {
         let mut steps = Vec::new();
         let mut aside = Vec::new();
@@ -206,7 +209,24 @@ fn fate(
     let netns = visit.netns.or(steps.last().map(|step| step.netns)).unwrap_or(recording.question.netns);
     match ends.end(recording, topology, packet, at) {
         End::Delivered => {
-            let sources = ends.signs[at].taken.map(source).into_iter().collect();
+            let mut sources: Vec<_> = ends.signs[at].taken.map(source).into_iter().collect();
+            // That it is used up, and how sockets came by it, is what delivery looks like.
+            let begin = steps.iter().rposition(|step| matches!(step.action, Action::Received)).unwrap_or(0);
+            let mut place = 0;
+            steps.retain_mut(|step| {
+                place += 1;
+                let belongs = place > begin
+                    && match &step.action {
+                        Action::Consumed { .. } => true,
+                        Action::Seen { site, .. } => is_delivery(site),
+                        _ => false,
+                    };
+                if belongs {
+                    let new: Vec<_> = step.sources.drain(..).filter(|source| !sources.contains(source)).collect();
+                    sources.extend(new);
+                }
+                !belongs
+            });
             let time = visit.sightings.last().map(|sighting| sighting.time);
             steps.push(Step { time, netns, device: visit.device, action: Action::Delivered, sources });
             Fate::Delivered { netns, device: visit.device }
@@ -221,6 +241,11 @@ fn fate(
         End::OutOfSight(last) => Fate::OutOfSight { last },
         End::LastSeen => Fate::Cut { netns, device: visit.device },
     }
+}
+
+/// Where a packet ends that has arrived: protocols, sockets, and what is left for nobody.
+fn is_delivery(site: &str) -> bool {
+    matches!(site, "icmp_rcv" | "icmpv6_rcv" | "ping_rcv" | "skb_copy_datagram_iovec" | "inet_sock_destruct")
 }
 
 /// The headers as the packet set out on this branch: what the first sightings know, filled up by later ones of the same visit.

@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 
 use super::lives::{Life, Lives};
 use super::reading::{self, Name, Reading};
 use super::{APART, Packet, Packets, Pointer, Said, Sighting, Visit, Way, is_resolution};
 use crate::model::event::{Event, EventKind};
-use crate::model::exchange::Role;
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
 use crate::packet::identity::{Key, Sieve};
@@ -59,8 +57,7 @@ pub struct Book {
     names: HashMap<Name, u32>,
     places: HashMap<(u32, Device, Way), Place>,
     lives: Lives,
-    /// The latest request for the link-layer address of an address.
-    asked: HashMap<IpAddr, u32>,
+    neighbours: Vec<Pointer>,
     unrelated: Vec<Pointer>,
 }
 
@@ -74,7 +71,7 @@ impl Book {
             names: HashMap::new(),
             places: HashMap::new(),
             lives: Lives::default(),
-            asked: HashMap::new(),
+            neighbours: Vec::new(),
             unrelated: Vec::new(),
         }
     }
@@ -96,8 +93,8 @@ impl Book {
     /// Enters an event.
     pub fn event(&mut self, at: u32, event: &Event) {
         let pointer = Pointer::Event(at);
-        if let EventKind::Neigh { address, .. } = &event.kind {
-            return self.neighbour(pointer, event.time, *address);
+        if let EventKind::Neigh { .. } = &event.kind {
+            return self.neighbours.push(pointer);
         }
         // A clone is entered where its original is.
         let carrier = match event.kind {
@@ -132,15 +129,7 @@ impl Book {
 
     /// All packets.
     pub fn close(self) -> Packets {
-        Packets { packets: self.packets, unrelated: self.unrelated }
-    }
-
-    /// A neighbour entry's event belongs to the latest request for that neighbour.
-    fn neighbour(&mut self, pointer: Pointer, time: Nanos, address: IpAddr) {
-        match self.asked.get(&address) {
-            Some(&packet) => self.enter(packet, 0, time, pointer, None),
-            None => self.unrelated.push(pointer),
-        }
+        Packets { packets: self.packets, neighbours: self.neighbours, unrelated: self.unrelated }
     }
 
     /// The packet with this name that a sighting now belongs to.
@@ -160,9 +149,6 @@ impl Book {
         });
         self.open.push(Open { name, last: time });
         self.names.insert(name, packet);
-        if let (Role::ArpRequest, Some(address)) = (name.role, name.to) {
-            self.asked.insert(address, packet);
-        }
         packet
     }
 
@@ -219,8 +205,7 @@ impl Book {
     }
 
     fn enter(&mut self, packet: u32, visit: u32, time: Nanos, pointer: Pointer, said: Option<Said>) {
-        // A neighbour entry's event announces the next request rather than prolonging the last one.
-        if said.is_some() && let Some(open) = self.open.get_mut(packet as usize) {
+        if let Some(open) = self.open.get_mut(packet as usize) {
             open.last = open.last.max(time);
         }
         let visit = self.packets.get_mut(packet as usize).and_then(|packet| packet.visits.get_mut(visit as usize));

@@ -196,6 +196,7 @@ fn a_route_look_up_belongs_to_the_buffer_that_was_at_hand() {
         oif: IfIndex(0),
         error: 0,
         nexthop: None,
+        gateway: None,
     };
     let packets = of(
         vec![

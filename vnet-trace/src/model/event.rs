@@ -87,6 +87,9 @@ pub enum EventKind {
         error: i32,
         /// Device of the next hop that was found.
         nexthop: Option<Device>,
+        /// The gateway that was found; None on-link.
+        #[serde(default)]
+        gateway: Option<IpAddr>,
     },
     /// The return value of a function that judges a packet (`fib_validate_source`, `nf_hook_slow`, …).
     Return {

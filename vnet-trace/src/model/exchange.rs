@@ -797,7 +797,7 @@ impl Journey {
             let ends = at == self.steps.len()
                 || self.steps[at].netns != self.steps[at - 1].netns
                 || (matches!(self.steps[at].action, Action::Received)
-                    && matches!(self.steps[at - 1].action, Action::Transmitted));
+                    && matches!(last_passage(&self.steps[start..at]), Some(Action::Transmitted)));
             if ends {
                 let steps = &self.steps[start..at];
                 let ingress = steps.iter().find(|step| matches!(step.action, Action::Received)).and_then(|step| step.device);
@@ -820,6 +820,11 @@ impl Journey {
             _ => None,
         }
     }
+}
+
+/// The last of these steps that passes a device.
+fn last_passage(steps: &[Step]) -> Option<&Action> {
+    steps.iter().rev().map(|step| &step.action).find(|action| matches!(action, Action::Received | Action::Transmitted))
 }
 
 impl Exchange {

@@ -190,6 +190,14 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
     })
 }
 
+/// Whether a step is for those who want to see everything: look-ups and sightings that decide nothing by themselves.
+pub fn is_detail(step: &Step) -> bool {
+    match &step.action {
+        Action::Seen { site, note } => note.is_empty() || site == "fib_table_lookup",
+        _ => false,
+    }
+}
+
 /// Something that judges packets in its own way, as its owner knows it.
 fn opaque(recording: &Recording, step: &Step, opaque: &Opaque) -> String {
     let netns = recording.before.netns(step.netns);

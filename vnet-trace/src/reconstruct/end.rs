@@ -81,7 +81,7 @@ pub fn signs(recording: &Recording, packet: &Packet, visit: &Visit, success: Suc
 }
 
 /// Whether a drop ends the packet.
-fn counts(role: Role, reason: Option<&str>, location: Option<&str>, success: Success) -> bool {
+pub fn counts(role: Role, reason: Option<&str>, location: Option<&str>, success: Success) -> bool {
     let at = |functions: &[&str]| location.is_some_and(|location| functions.contains(&location));
     if reason == Some("QUEUE_PURGE") || at(&["inet_sock_destruct", "skb_queue_purge", "skb_queue_purge_reason"]) {
         return false;

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::end::{self, Success};
 use super::topology::Topology;
 use super::tree::{How, Tree};
 use crate::correlate::{Packet, Pointer, Said, Sighting, Visit, Way};
@@ -39,6 +40,8 @@ pub struct Writer<'a> {
     pub packet: &'a Packet,
     /// Its visits as a tree.
     pub tree: &'a Tree,
+    /// What became of it, as others tell.
+    pub success: Success,
 }
 
 impl Writer<'_> {
@@ -116,12 +119,13 @@ impl Writer<'_> {
 
     fn sighting(&self, steps: &mut Vec<Step>, begin: usize, visit: &Visit, netns: NetnsId, sighting: &Sighting) {
         let source = source(sighting.pointer);
+        let said = visit.said.get(usize::from(sighting.said)).copied().unwrap_or_default();
         let event = match sighting.pointer {
             Pointer::Event(at) => self.recording.events.get(at as usize),
             Pointer::Frame(_) => None,
         };
         let Some(action) = (match sighting.pointer {
-            Pointer::Event(_) => event.and_then(|event| self.action(event)),
+            Pointer::Event(_) => event.and_then(|event| self.action(event, visit, &said)),
             Pointer::Frame(at) => self.recording.frames.get(at as usize).map(|frame| match frame.direction {
                 Direction::Out => Action::Transmitted,
                 Direction::In | Direction::Unknown => Action::Received,
@@ -142,6 +146,10 @@ impl Writer<'_> {
         if passage
             && let Some(step) = steps.iter_mut().skip(begin).find(|step| step.action == action)
         {
+            // The clock of the probes counts.
+            if event.is_some() && step.event().is_none() {
+                step.time = Some(sighting.time);
+            }
             return step.sources.push(source);
         }
         let own = event.and_then(|event| event.device).filter(|_| !passage);
@@ -153,16 +161,26 @@ impl Writer<'_> {
     }
 
     /// What an event says; None if it is only one more witness.
-    fn action(&self, event: &Event) -> Option<Action> {
+    fn action(&self, event: &Event, visit: &Visit, said: &Said) -> Option<Action> {
         let seen = |site: &str, note: String| Some(Action::Seen { site: site.to_owned(), note });
         match &event.kind {
             EventKind::Queue => Some(Action::Queued),
             EventKind::Xmit => Some(Action::Transmitted),
             EventKind::NetifRx | EventKind::Receive => Some(Action::Received),
             EventKind::Drop { reason, location } => {
-                Some(Action::Dropped { reason: reason.clone(), location: location.clone() })
+                if end::counts(self.packet.role, reason.as_deref(), location.as_deref(), self.success) {
+                    return Some(Action::Dropped { reason: reason.clone(), location: location.clone() });
+                }
+                seen(location.as_deref().unwrap_or("kfree_skb"), reason.clone().unwrap_or_default())
             }
             EventKind::Consume { location } => Some(Action::Consumed { location: location.clone() }),
+            EventKind::FibLookup { table, src, dst, error: 0, nexthop, gateway, .. }
+                if (said.src, said.dst) == (Some(*src), Some(*dst)) =>
+            {
+                let local = gateway.is_none() && self.topology.owns(event.netns.or(visit.netns), said.dst);
+                let oif = nexthop.map(|device| device.ifindex).filter(|_| !local);
+                Some(Action::Routed { table: *table, oif, gateway: *gateway, local })
+            }
             EventKind::FibLookup { table, src, dst, error, nexthop, .. } => {
                 let result = match (error, nexthop) {
                     (0, Some(device)) => format!("dev {}", self.recording.before.device_name(*device)),
@@ -195,10 +213,7 @@ impl Writer<'_> {
                     }
                 }
             }
-            EventKind::Neigh { address, lladdr, state } => {
-                let lladdr = lladdr.map_or_else(|| "no address".to_owned(), |lladdr| lladdr.to_string());
-                seen("neigh_update", format!("{address} {lladdr} {}", nud(*state)))
-            }
+            EventKind::Neigh { .. } => None,
             EventKind::IcmpSend { kind, code } => seen("icmp_send", format!("type {kind} code {code}")),
             EventKind::Clone { .. } => None,
         }
@@ -234,21 +249,6 @@ fn hook_of(pf: u8, hook: u8) -> Option<Hook> {
         (_, 5) => Hook::Ingress,
         _ => return None,
     })
-}
-
-/// NUD_* as `ip neigh` spells them (include/uapi/linux/neighbour.h).
-fn nud(state: u16) -> &'static str {
-    match state {
-        0x01 => "INCOMPLETE",
-        0x02 => "REACHABLE",
-        0x04 => "STALE",
-        0x08 => "DELAY",
-        0x10 => "PROBE",
-        0x20 => "FAILED",
-        0x40 => "NOARP",
-        0x80 => "PERMANENT",
-        _ => "NONE",
-    }
 }
 
 /// Source and destination before and after, if an IP packet's addresses changed.

@@ -180,7 +180,7 @@ fn a_packet_that_waited_in_vain_is_lost_by_another_packets_loss() {
     assert!(matches!(exchange.journeys[0].fate, Fate::Cut { netns: NetnsId(1), .. }));
     let loss = exchange.journeys[2].loss().unwrap();
     assert_eq!((loss.place.device(), loss.certain), (Some(device(0, 2)), false));
-    assert!(exchange.journeys[1].steps.iter().any(|step| matches!(&step.action, Action::Seen { note, .. } if note.ends_with("FAILED"))));
+    assert!(exchange.journeys[2].steps.iter().any(|step| matches!(&step.action, Action::Seen { note, .. } if note.ends_with("FAILED"))));
 }
 
 #[test]

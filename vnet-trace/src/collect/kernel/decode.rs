@@ -109,6 +109,7 @@ fn kind(record: &KernelRecord, names: &mut Names<'_>) -> EventKind {
             oif: IfIndex(lookup.oif),
             error: lookup.error,
             nexthop: record.other.and_then(|device| resolve(device, names)),
+            gateway: lookup.gateway,
         },
         Detail::ValidateSource { value, reason, .. } | Detail::RouteInput { value, reason, .. } => EventKind::Return {
             function: attach::place(record.probe).to_owned(),
