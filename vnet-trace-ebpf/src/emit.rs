@@ -3,15 +3,17 @@
 //! A record that finds no room is counted in [`LOST`], per CPU; user space reports the sum, so that
 //! nothing is lost unsaid.
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
-use core::ptr;
-use vnet_trace_ebpf::{ARGS, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_MAC, PACKET_BYTES, ProbeId, Record, Role};
+use core::ffi::c_void;
 
-use crate::read::{Access, Copied, Kernel, copy, dev_ifindex, dev_netns, net_inum, number, offset};
-use crate::track::{Context, Sighting};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use vnet_trace_ebpf::{ABSENT, ARGS, FLAG_DEV_OF_ROUTE, FLAG_MAC, PACKET_BYTES, ProbeId, Record, Role};
+
+use crate::read::{View, dev_ifindex, dev_netns, field, net_inum, offset};
+use crate::track::Sighting;
 
 /// The records. User space may choose another size.
 #[map]
@@ -26,13 +28,13 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 pub struct Extra {
     pub args: [u64; ARGS],
     /// The device, where it is not `skb->dev`.
-    pub dev: Kernel,
+    pub dev: u64,
     /// A second device.
-    pub other: Kernel,
+    pub other: u64,
 }
 
 impl Extra {
-    pub const NONE: Self = Self { args: [0; ARGS], dev: ptr::null(), other: ptr::null() };
+    pub const NONE: Self = Self { args: [0; ARGS], dev: 0, other: 0 };
 
     #[inline(always)]
     pub fn args(args: [u64; ARGS]) -> Self {
@@ -49,14 +51,13 @@ pub struct Place {
 
 /// Writes the record of a packet and tells where it was seen.
 #[inline(always)]
-pub fn packet<A: Access>(probe: ProbeId, skb: Kernel, sighting: &Sighting, extra: &Extra) -> Place {
-    // Devices are read by copying even where a typed load would do: for each typed load of a pointer
-    // the verifier of newer kernels searches its BTF by name, which takes milliseconds.
-    let dev = if extra.dev.is_null() { number(skb, offset!(skb_dev)) as Kernel } else { extra.dev };
-    let mut place = Place { netns: dev_netns::<Copied>(dev), ifindex: dev_ifindex::<Copied>(dev) };
+pub fn packet(probe: ProbeId, sighting: &Sighting, extra: &Extra) -> Place {
+    let view = &sighting.view;
+    let dev = if extra.dev == 0 { view.get(offset!(skb_dev)) } else { extra.dev };
+    let mut place = Place { netns: dev_netns(dev), ifindex: dev_ifindex(dev) };
     let mut flags = sighting.flags;
     if place.ifindex == 0 {
-        place = place_by_route(skb);
+        place = place_by_route(view);
         flags |= FLAG_DEV_OF_ROUTE;
     }
 
@@ -67,35 +68,35 @@ pub fn packet<A: Access>(probe: ProbeId, skb: Kernel, sighting: &Sighting, extra
     begin(record, probe, &extra.args);
 
     let head = sighting.head;
-    let tail: u32 = A::load(skb, offset!(skb_tail));
-    let data = number(skb, offset!(skb_data));
-    let mac_header: u16 = A::load(skb, offset!(skb_mac_header));
     let network = sighting.network;
+    let data: u64 = view.get(offset!(skb_data));
+    let tail: u32 = view.get(offset!(skb_tail));
+    let mac_header: u16 = view.get(offset!(skb_mac_header));
+    let (vlan_proto, vlan_tci) = vlan(view);
     // SAFETY: `record` is a reserved record, and every field of it is written once.
     unsafe {
-        (*record).skb = skb as u64;
+        (*record).skb = sighting.skb;
         (*record).head = head;
         (*record).origin = sighting.origin;
         (*record).netns = place.netns;
         (*record).ifindex = place.ifindex;
-        (*record).other_netns = dev_netns::<Copied>(extra.other);
-        (*record).other_ifindex = dev_ifindex::<Copied>(extra.other);
-        (*record).len = A::load(skb, offset!(skb_len));
-        (*record).data_len = A::load(skb, offset!(skb_data_len));
-        (*record).mark = A::field(skb, offset!(skb_mark));
-        (*record).skb_iif = A::field(skb, offset!(skb_iif));
+        (*record).other_netns = dev_netns(extra.other);
+        (*record).other_ifindex = dev_ifindex(extra.other);
+        (*record).len = view.get(offset!(skb_len));
+        (*record).data_len = view.get(offset!(skb_data_len));
+        (*record).mark = view.get(offset!(skb_mark));
+        (*record).skb_iif = view.get(offset!(skb_iif));
         (*record).role = sighting.role as u8;
-        (*record).pkt_type = A::bits(skb, offset!(skb_pkt_type));
-        (*record).protocol = u16::from_be(A::load(skb, offset!(skb_protocol)));
+        (*record).pkt_type = view.bits(offset!(skb_pkt_type));
+        (*record).protocol = u16::from_be(view.get(offset!(skb_protocol)));
         (*record).network_offset = network.wrapping_sub(data) as i16;
-        let (vlan_proto, vlan_tci) = vlan::<A>(skb);
         (*record).vlan_proto = vlan_proto;
         (*record).vlan_tci = vlan_tci;
 
         let mac_to_network = network.wrapping_sub(head + u64::from(mac_header));
         if mac_header != u16::MAX && (mac_to_network == 14 || mac_to_network == 18) {
-            (*record).mac = copy(head + u64::from(mac_header));
             flags |= FLAG_MAC;
+            fill((&raw mut (*record).mac).cast(), 14, head + u64::from(mac_header));
         } else {
             (*record).mac = [0; 14];
         }
@@ -104,53 +105,45 @@ pub fn packet<A: Access>(probe: ProbeId, skb: Kernel, sighting: &Sighting, extra
         // The bytes after the tail still belong to the buffer or to the `skb_shared_info` behind it,
         // so that a fixed number can be read, which spares the verifier a bound.
         let present = (head + u64::from(tail)).wrapping_sub(network);
-        let read = aya_ebpf::helpers::generated::bpf_probe_read_kernel(
-            (&raw mut (*record).packet).cast(),
-            PACKET_BYTES as u32,
-            network as *const _,
-        );
-        (*record).packet_len = if read != 0 {
+        let is_read = fill((&raw mut (*record).packet).cast(), PACKET_BYTES as u32, network);
+        (*record).packet_len = if !is_read || present >= 1 << 20 {
             0
         } else if present < PACKET_BYTES as u64 {
             present as u8
-        } else if present < 1 << 20 {
-            PACKET_BYTES as u8
         } else {
-            0
+            PACKET_BYTES as u8
         };
     }
     entry.submit(0);
     place
 }
 
-/// Writes a record that has no packet of its own; `fill` completes it.
+/// Copies kernel memory into a record.
+///
+/// # Safety
+///
+/// There must be `size` bytes at `into`.
 #[inline(always)]
-pub fn bare(probe: ProbeId, args: [u64; ARGS], context: Option<Context>, fill: impl FnOnce(*mut Record)) {
-    let Some(mut entry) = reserve() else {
-        return;
-    };
+unsafe fn fill(into: *mut c_void, size: u32, address: u64) -> bool {
+    // SAFETY: as the caller promises; the helper checks the address.
+    unsafe { bpf_probe_read_kernel(into, size, address as *const c_void) == 0 }
+}
+
+/// Reserves a record that has no packet of its own, all zero but for the probe and its arguments. It must
+/// be submitted.
+#[inline(always)]
+pub fn bare(probe: ProbeId, args: &[u64; ARGS]) -> Option<RingBufEntry<Record>> {
+    let mut entry = reserve()?;
     let record = entry.as_mut_ptr();
-    begin(record, probe, &args);
+    begin(record, probe, args);
     // SAFETY: `record` is a reserved record, and every field of it is written.
     unsafe {
-        match context {
-            Some(context) => {
-                (*record).skb = context.skb;
-                (*record).head = context.head;
-                (*record).origin = context.origin;
-                (*record).netns = context.netns;
-                (*record).ifindex = context.ifindex;
-                (*record).flags = FLAG_CONTEXT;
-            }
-            None => {
-                (*record).skb = 0;
-                (*record).head = 0;
-                (*record).origin = 0;
-                (*record).netns = 0;
-                (*record).ifindex = 0;
-                (*record).flags = 0;
-            }
-        }
+        (*record).skb = 0;
+        (*record).head = 0;
+        (*record).origin = 0;
+        (*record).netns = 0;
+        (*record).ifindex = 0;
+        (*record).flags = 0;
         (*record).other_netns = 0;
         (*record).other_ifindex = 0;
         (*record).len = 0;
@@ -167,12 +160,11 @@ pub fn bare(probe: ProbeId, args: [u64; ARGS], context: Option<Context>, fill: i
         (*record).mac = [0; 14];
         (*record).packet = [0; PACKET_BYTES];
     }
-    fill(record);
-    entry.submit(0);
+    Some(entry)
 }
 
 #[inline(always)]
-fn reserve() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<Record>> {
+fn reserve() -> Option<RingBufEntry<Record>> {
     let entry = RECORDS.reserve::<Record>(0);
     if entry.is_none()
         && let Some(lost) = LOST.get_ptr_mut(0)
@@ -198,26 +190,24 @@ fn begin(record: *mut Record, probe: ProbeId, args: &[u64; ARGS]) {
 
 /// Where a packet without a device is: where its route leads, or else where its socket is.
 #[inline(always)]
-fn place_by_route(skb: Kernel) -> Place {
-    let refdst = number(skb, offset!(skb_refdst));
-    let dst = (refdst & !7) as Kernel;
-    let dev = Copied::pointer(dst, offset!(dst_dev));
-    let place = Place { netns: dev_netns::<Copied>(dev), ifindex: dev_ifindex::<Copied>(dev) };
+fn place_by_route(view: &View) -> Place {
+    let refdst: u64 = view.get(offset!(skb_refdst));
+    let dev = field(refdst & !7, offset!(dst_dev));
+    let place = Place { netns: dev_netns(dev), ifindex: dev_ifindex(dev) };
     if place.ifindex != 0 {
         return place;
     }
-    let sock = Copied::pointer(skb, offset!(skb_sk));
-    let net = Copied::pointer(sock, offset!(sock_net));
-    Place { netns: net_inum::<Copied>(net), ifindex: 0 }
+    let sock: u64 = view.get(offset!(skb_sk));
+    Place { netns: net_inum(field(sock, offset!(sock_net))), ifindex: 0 }
 }
 
 /// EtherType and content of the VLAN tag beside the packet; zeroes if there is none.
 #[inline(always)]
-fn vlan<A: Access>(skb: Kernel) -> (u16, u16) {
+fn vlan(view: &View) -> (u16, u16) {
     let present = offset!(skb_vlan_present);
-    let protocol = u16::from_be(A::field(skb, offset!(skb_vlan_proto)));
-    if present.byte != vnet_trace_ebpf::ABSENT && A::bits(skb, present) == 0 || protocol == 0 {
+    let protocol = u16::from_be(view.get(offset!(skb_vlan_proto)));
+    if present.byte != ABSENT && view.bits(present) == 0 || protocol == 0 {
         return (0, 0);
     }
-    (protocol, A::field(skb, offset!(skb_vlan_tci)))
+    (protocol, view.get(offset!(skb_vlan_tci)))
 }

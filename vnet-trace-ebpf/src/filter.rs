@@ -25,7 +25,7 @@ use crate::read::{config, copy};
 /// Addresses of interest, IPv4 as `::ffff:a.b.c.d`. Filled by user space; gateways found by route
 /// look-ups of the exchange are added here.
 #[map]
-static ADDRESSES: HashMap<[u8; 16], u8> = HashMap::with_max_entries(4096, 0);
+static ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(4096, 0);
 
 /// Namespaces of interest, by inode number.
 #[map]
@@ -55,6 +55,12 @@ const IPPROTO_GRE: u8 = 47;
 const IPPROTO_ICMPV6: u8 = 58;
 
 const GENEVE_PORT: u16 = 6081;
+
+/// The 16 bytes of an IPv6 address, in words because bytes would each take an instruction.
+pub type Address = [u32; 4];
+
+/// `::`.
+pub const NO_ADDRESS: Address = [0; 4];
 
 /// The outcome of looking at one network header: a role in the lowest byte, or an inner packet's
 /// EtherType in bits 16 to 31 and its distance in bits 32 to 63.
@@ -93,13 +99,13 @@ pub fn netns_wanted(inum: u32) -> bool {
 
 /// Whether an address is asked for.
 #[inline(always)]
-pub fn address_wanted(address: &[u8; 16]) -> bool {
+pub fn address_wanted(address: &Address) -> bool {
     ADDRESSES.get_ptr(address).is_some()
 }
 
 /// Adds an address: a next hop of a packet of ours, which ARP or ND will be about.
 #[inline(always)]
-pub fn want_address(address: &[u8; 16]) {
+pub fn want_address(address: &Address) {
     let _ = ADDRESSES.insert(address, 1, 0);
 }
 
@@ -119,10 +125,10 @@ pub fn learn_identifier(address: u64) {
     }
 }
 
-/// An IPv4 address as the maps hold it.
+/// An IPv4 address (in network byte order, as it lies in memory) as the maps hold it.
 #[inline(always)]
-pub fn mapped(a: u8, b: u8, c: u8, d: u8) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+pub fn mapped(address: u32) -> Address {
+    [0, 0, 0xffff_0000_u32.to_le(), address]
 }
 
 #[inline(always)]
@@ -168,11 +174,7 @@ fn arp(address: u64) -> Outcome {
     if fixed[2] != 0x08 || fixed[3] != 0 || fixed[4] != 6 || fixed[5] != 4 {
         return NOTHING;
     }
-    let sender: [u8; 4] = copy(address + 14);
-    let target: [u8; 4] = copy(address + 24);
-    if !address_wanted(&mapped(sender[0], sender[1], sender[2], sender[3]))
-        && !address_wanted(&mapped(target[0], target[1], target[2], target[3]))
-    {
+    if !address_wanted(&mapped(copy(address + 14))) && !address_wanted(&mapped(copy(address + 24))) {
         return NOTHING;
     }
     match fixed[7] {
@@ -320,11 +322,11 @@ fn quoted_ipv6(address: u64) -> Outcome {
 
 #[inline(always)]
 fn neighbour_wanted(address: u64, at: u64) -> bool {
-    let target: [u8; 16] = copy(at + 8);
+    let target: Address = copy(at + 8);
     if address_wanted(&target) {
         return true;
     }
-    let source: [u8; 16] = copy(address + 8);
+    let source: Address = copy(address + 8);
     address_wanted(&source)
 }
 

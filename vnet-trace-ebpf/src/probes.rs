@@ -18,77 +18,63 @@ use aya_ebpf::maps::LruHashMap;
 use vnet_trace_ebpf::ProbeId;
 
 use crate::emit::{self, Extra};
-use crate::read::{Access, Kernel};
 use crate::track::{self, Begin};
 
 /// Records that a packet passed, if it is one that is asked for.
 #[inline(always)]
-fn seen<A: Access>(probe: ProbeId, skb: Kernel, begin: Begin, extra: &Extra) {
-    if skb.is_null() {
+fn seen(probe: ProbeId, skb: u64, begin: Begin, extra: &Extra) {
+    if skb == 0 {
         return;
     }
-    if let Some(sighting) = track::follow::<A>(skb, begin) {
-        emit::packet::<A>(probe, skb, &sighting, extra);
+    if let Some(sighting) = track::follow(skb, begin) {
+        emit::packet(probe, &sighting, extra);
+        sighting.view.done();
     }
 }
 
-/// Two programs that record a packet's entry into a function, by `fentry` and by `kprobe`.
+/// Two programs that record a packet's entry into a function, by `fentry` and by `kprobe`; the packet is
+/// the argument at a position, or what the argument points to.
 ///
 /// The function is only reached through a probe that begins to follow packets, so it does not itself.
 macro_rules! packet_entry {
     ($probe:ident: $fentry:ident, $kprobe:ident, skb = $skb:literal) => {
+        packet_entry!($probe: $fentry, $kprobe, $skb, crate::probes::itself);
+    };
+    ($probe:ident: $fentry:ident, $kprobe:ident, skb at $skb:literal) => {
+        packet_entry!($probe: $fentry, $kprobe, $skb, crate::probes::behind);
+    };
+    ($probe:ident: $fentry:ident, $kprobe:ident, $skb:literal, $find:path) => {
         #[aya_ebpf::macros::fentry]
         pub fn $fentry(ctx: aya_ebpf::programs::FEntryContext) -> i32 {
-            crate::probes::seen::<crate::read::Direct>(
-                vnet_trace_ebpf::ProbeId::$probe,
-                ctx.arg($skb),
-                crate::track::Begin::No,
-                &crate::emit::Extra::NONE,
-            );
+            crate::probes::passed(vnet_trace_ebpf::ProbeId::$probe, $find(ctx.arg($skb)));
             0
         }
 
         #[aya_ebpf::macros::kprobe]
         pub fn $kprobe(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
-            if let Some(skb) = ctx.arg($skb) {
-                crate::probes::seen::<crate::read::Copied>(
-                    vnet_trace_ebpf::ProbeId::$probe,
-                    skb,
-                    crate::track::Begin::No,
-                    &crate::emit::Extra::NONE,
-                );
-            }
+            crate::probes::passed(vnet_trace_ebpf::ProbeId::$probe, $find(ctx.arg($skb).unwrap_or(0)));
             0
         }
     };
 }
 use packet_entry;
 
-/// The same for functions that take a `struct sk_buff **`, which has no type for the verifier.
-macro_rules! packet_entry_indirect {
-    ($probe:ident: $fentry:ident, $kprobe:ident) => {
-        #[aya_ebpf::macros::fentry]
-        pub fn $fentry(ctx: aya_ebpf::programs::FEntryContext) -> i32 {
-            crate::probes::seen_indirect(vnet_trace_ebpf::ProbeId::$probe, ctx.arg(0));
-            0
-        }
-
-        #[aya_ebpf::macros::kprobe]
-        pub fn $kprobe(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
-            if let Some(skb) = ctx.arg(0) {
-                crate::probes::seen_indirect(vnet_trace_ebpf::ProbeId::$probe, skb);
-            }
-            0
-        }
-    };
-}
-use packet_entry_indirect;
-
-/// Records that the packet behind a pointer passed.
+/// The packet is the argument.
 #[inline(always)]
-fn seen_indirect(probe: ProbeId, pointer: u64) {
-    let skb: u64 = crate::read::copy(pointer);
-    seen::<crate::read::Copied>(probe, skb as Kernel, Begin::No, &Extra::NONE);
+fn itself(argument: u64) -> u64 {
+    argument
+}
+
+/// The packet is behind the argument.
+#[inline(always)]
+fn behind(argument: u64) -> u64 {
+    crate::read::copy(argument)
+}
+
+/// Records that a packet passed, if it is followed already.
+#[inline(always)]
+fn passed(probe: ProbeId, skb: u64) {
+    seen(probe, skb, Begin::No, &Extra::NONE);
 }
 
 /// What the entry of a function leaves for its return.

@@ -26,6 +26,7 @@
 //! nothing in the same slot, a packet costs one array look-up and no hash.
 
 use core::arch::asm;
+use core::ptr;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
@@ -34,7 +35,7 @@ use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_FIRST, Role, Tracked};
 
 use crate::filter;
-use crate::read::{Access, Copied, Kernel, copy, dev_netns, number, offset};
+use crate::read::{Typed, View, copy, dev_netns, field, offset, typed, typed_bits};
 
 /// Followed packets by the address of their skb.
 #[map]
@@ -69,9 +70,11 @@ pub struct Context {
     pub ifindex: u32,
 }
 
-/// A packet that is asked for.
+/// A packet that is asked for. Its view must be given back.
 #[derive(Clone, Copy)]
 pub struct Sighting {
+    pub skb: u64,
+    pub view: View,
     pub head: u64,
     pub origin: u64,
     /// Where the network header is.
@@ -93,94 +96,165 @@ pub enum Begin {
 
 /// Tells whether a packet is asked for, and follows it from now on.
 #[inline(always)]
-pub fn follow<A: Access>(skb: Kernel, begin: Begin) -> Option<Sighting> {
-    let key = skb as u64;
-    if slot_is_used(key)
-        && let Some(entry) = TRACKED.get_ptr_mut(key)
-    {
-        let head = number(skb, offset!(skb_head));
-        // SAFETY: the entry is memory of the map; a concurrent writer writes values of the same kind.
-        let tracked = unsafe { &mut *entry };
-        if tracked.partner != head {
-            move_head(tracked, key, head);
-        }
-        return Some(Sighting {
-            head,
-            origin: tracked.origin,
-            network: network_header::<A>(skb, head, begin),
-            role: tracked.role,
-            flags: cloned_flag::<A>(skb),
-        });
+pub fn follow(skb: u64, begin: Begin) -> Option<Sighting> {
+    if let Some(entry) = lookup(skb) {
+        return known(skb, begin, entry);
     }
     if begin == Begin::No {
         return None;
     }
-    let ether_type = u16::from_be(A::load(skb, offset!(skb_protocol)));
-    let cloned = cloned_flag::<A>(skb);
+    let view = View::of(skb)?;
+    let outline = Outline {
+        ether_type: u16::from_be(view.get(offset!(skb_protocol))),
+        cloned: cloned_flag(view.bits(offset!(skb_cloned))),
+        head: view.get(offset!(skb_head)),
+        data: view.get(offset!(skb_data)),
+        network_header: view.get(offset!(skb_network_header)),
+    };
+    let found = recognise(skb, begin, &outline);
+    if found.is_none() {
+        view.done();
+    }
+    found.map(|found| found.sighting(skb, view))
+}
+
+/// The same on the way of every packet, where a typed pointer spares copying the skb first.
+#[inline(always)]
+pub fn follow_typed(pointer: Typed, begin: Begin) -> Option<Sighting> {
+    let skb = pointer as u64;
+    if let Some(entry) = lookup(skb) {
+        return known(skb, begin, entry);
+    }
+    let ether_type = u16::from_be(typed(pointer, offset!(skb_protocol)));
+    let cloned = cloned_flag(typed_bits(pointer, offset!(skb_cloned)));
     if cloned == 0 && !filter::is_candidate(ether_type) {
         return None;
     }
-    let head = number(skb, offset!(skb_head));
-    let network = network_header::<A>(skb, head, begin);
-    let (at, ether_type) = untagged(network, ether_type, begin);
-    let role = filter::role_of(at, ether_type);
-    if cloned != 0
+    // One of the two is not needed, but never both are.
+    let (head, data, network_header) = if begin == Begin::AtData {
+        (0, field(skb, offset!(skb_data)), 0)
+    } else {
+        (field(skb, offset!(skb_head)), 0, typed(pointer, offset!(skb_network_header)))
+    };
+    let outline = Outline { ether_type, cloned, head, data, network_header };
+    let found = recognise(skb, begin, &outline)?;
+    let view = View::of(skb)?;
+    Some(found.sighting(skb, view))
+}
+
+/// The entry of a packet that is followed.
+#[inline(always)]
+fn lookup(skb: u64) -> Option<*mut Tracked> {
+    if slot_is_used(skb) { TRACKED.get_ptr_mut(skb) } else { None }
+}
+
+#[inline(always)]
+fn known(skb: u64, begin: Begin, entry: *mut Tracked) -> Option<Sighting> {
+    let view = View::of(skb)?;
+    let head: u64 = view.get(offset!(skb_head));
+    // SAFETY: the entry is memory of the map; a concurrent writer writes values of the same kind.
+    let tracked = unsafe { &mut *entry };
+    if tracked.partner != head {
+        move_head(tracked, skb, head);
+    }
+    let network = network(begin, head, view.get(offset!(skb_data)), view.get(offset!(skb_network_header)));
+    Some(Sighting {
+        skb,
+        view,
+        head,
+        origin: tracked.origin,
+        network,
+        role: tracked.role,
+        flags: cloned_flag(view.bits(offset!(skb_cloned))),
+    })
+}
+
+/// As much of an skb as it takes to recognise it.
+struct Outline {
+    ether_type: u16,
+    cloned: u8,
+    /// 0 if it has not been read and is not needed to find the network header.
+    head: u64,
+    data: u64,
+    network_header: u16,
+}
+
+/// A packet that has just been recognised.
+struct Found {
+    head: u64,
+    origin: u64,
+    network: u64,
+    role: u32,
+    flags: u8,
+}
+
+impl Found {
+    #[inline(always)]
+    fn sighting(self, skb: u64, view: View) -> Sighting {
+        let Self { head, origin, network, role, flags } = self;
+        Sighting { skb, view, head, origin, network, role, flags }
+    }
+}
+
+#[inline(always)]
+fn recognise(skb: u64, begin: Begin, outline: &Outline) -> Option<Found> {
+    let at = network(begin, outline.head, outline.data, outline.network_header);
+    let (at, ether_type) = untagged(at, outline.ether_type, begin);
+    let mut role = filter::role_of(at, ether_type);
+    if role == Role::None as u32 && outline.cloned == 0 {
+        return None;
+    }
+    let head = if outline.head == 0 { field(skb, offset!(skb_head)) } else { outline.head };
+    let mut origin = 0;
+    let mut flags = outline.cloned | FLAG_FIRST;
+    if outline.cloned != 0
         // SAFETY: an entry that is being replaced is an entry all the same.
         && let Some(known) = unsafe { HEADS.get(head) }
     {
-        let sighting = Sighting {
-            head,
-            origin: known.origin,
-            network: at,
-            role: known.role,
-            flags: cloned | FLAG_FIRST | FLAG_BY_HEAD,
-        };
-        remember(key, &sighting);
-        return Some(sighting);
+        origin = known.origin;
+        role = known.role;
+        flags |= FLAG_BY_HEAD;
     }
     if role == Role::None as u32 {
         return None;
     }
-    if role >= Role::ArpRequest as u32
-        && !filter::netns_wanted(dev_netns::<Copied>(Copied::pointer(skb, offset!(skb_dev))))
-    {
-        return None;
+    if origin == 0 {
+        if role >= Role::ArpRequest as u32 && !filter::netns_wanted(dev_netns(field(skb, offset!(skb_dev)))) {
+            return None;
+        }
+        origin = new_origin();
+        remember_head(skb, head, origin, role);
     }
-    let sighting = Sighting { head, origin: new_origin(), network: at, role, flags: cloned | FLAG_FIRST };
-    remember(key, &sighting);
-    remember_head(key, &sighting);
-    Some(sighting)
+    remember(skb, head, origin, role);
+    Some(Found { head, origin, network: at, role, flags })
 }
 
 /// Follows a copy of a packet that is followed.
 #[inline(always)]
 pub fn follow_clone(of: &Sighting, clone: u64) {
-    remember(clone, of);
-    remember_head(clone, of);
+    remember(clone, of.head, of.origin, of.role);
 }
 
 /// Stops following an skb that is being freed.
 #[inline(always)]
-pub fn forget<A: Access>(skb: Kernel) {
-    let key = skb as u64;
-    if !slot_is_used(key) || TRACKED.remove(key).is_err() {
+pub fn forget(sighting: &Sighting) {
+    if TRACKED.remove(sighting.skb).is_err() {
         return;
     }
-    count_slot(key, u64::MAX);
-    leave(key);
-    let head = number(skb, offset!(skb_head));
-    if cloned_flag::<A>(skb) == 0 || data_users::<A>(skb, head) <= 1 {
-        let _ = HEADS.remove(head);
+    count_slot(sighting.skb, u64::MAX);
+    leave(sighting.skb);
+    if sighting.flags & FLAG_CLONED == 0 || data_users(&sighting.view, sighting.head) <= 1 {
+        let _ = HEADS.remove(sighting.head);
     }
 }
 
 /// Notes that this CPU now takes a packet of ours through the stack.
 #[inline(always)]
-pub fn enter(skb: u64, sighting: &Sighting, netns: u32, ifindex: u32) {
+pub fn enter(sighting: &Sighting, netns: u32, ifindex: u32) {
     if let Some(context) = CONTEXT.get_ptr_mut(0) {
         // SAFETY: the element is this CPU's own.
         unsafe {
-            *context = Context { skb, head: sighting.head, origin: sighting.origin, netns, ifindex };
+            *context = Context { skb: sighting.skb, head: sighting.head, origin: sighting.origin, netns, ifindex };
         }
     }
 }
@@ -198,21 +272,21 @@ pub fn leave(skb: u64) {
     }
 }
 
-/// The packet of ours that this CPU is taking through the stack.
+/// The packet of ours that this CPU is taking through the stack; null if there is none.
 #[inline(always)]
-pub fn context() -> Option<Context> {
-    let context = CONTEXT.get_ptr(0)?;
-    // SAFETY: the element is this CPU's own.
-    let context = unsafe { *context };
-    (context.skb != 0).then_some(context)
+pub fn context() -> *const Context {
+    match CONTEXT.get_ptr(0) {
+        // SAFETY: the element is this CPU's own.
+        Some(context) if unsafe { (*context).skb } != 0 => context,
+        _ => ptr::null(),
+    }
 }
 
 /// Where the network header of an skb is.
 #[inline(always)]
-fn network_header<A: Access>(skb: Kernel, head: u64, begin: Begin) -> u64 {
-    let header: u16 = A::load(skb, offset!(skb_network_header));
-    if begin == Begin::AtData || header == 0 || header == u16::MAX {
-        number(skb, offset!(skb_data))
+fn network(begin: Begin, head: u64, data: u64, header: u16) -> u64 {
+    if begin == Begin::AtData || (data != 0 && (header == 0 || header == u16::MAX)) {
+        data
     } else {
         head + u64::from(header)
     }
@@ -237,15 +311,15 @@ fn untagged(network: u64, ether_type: u16, begin: Begin) -> (u64, u16) {
 }
 
 #[inline(always)]
-fn cloned_flag<A: Access>(skb: Kernel) -> u8 {
-    if A::bits(skb, offset!(skb_cloned)) != 0 { FLAG_CLONED } else { 0 }
+fn cloned_flag(bit: u8) -> u8 {
+    if bit != 0 { FLAG_CLONED } else { 0 }
 }
 
 /// How many skbs use the data buffer.
 #[inline(always)]
-fn data_users<A: Access>(skb: Kernel, head: u64) -> u32 {
-    let end: u32 = A::load(skb, offset!(skb_end));
-    let users: u32 = copy(head + u64::from(end) + u64::from(offset!(shinfo_dataref)));
+fn data_users(view: &View, head: u64) -> u32 {
+    let end: u32 = view.get(offset!(skb_end));
+    let users: u32 = field(head + u64::from(end), offset!(shinfo_dataref));
     users & 0xffff
 }
 
@@ -266,30 +340,24 @@ fn new_origin() -> u64 {
 }
 
 #[inline(always)]
-fn remember(skb: u64, sighting: &Sighting) {
-    let known = TRACKED.get_ptr(skb).is_some();
+fn remember(skb: u64, head: u64, origin: u64, role: u32) {
     // Counted first: a slot that is too full costs a look-up, one that is too empty loses the packet.
-    if !known {
+    if TRACKED.get_ptr(skb).is_none() {
         count_slot(skb, 1);
     }
-    let _ = TRACKED.insert(skb, tracked(sighting, sighting.head), 0);
+    let _ = TRACKED.insert(skb, tracked(origin, head, role), 0);
 }
 
 #[inline(always)]
-fn remember_head(skb: u64, sighting: &Sighting) {
-    let _ = HEADS.insert(sighting.head, tracked(sighting, skb), 0);
+fn remember_head(skb: u64, head: u64, origin: u64, role: u32) {
+    let _ = HEADS.insert(head, tracked(origin, skb, role), 0);
 }
 
 #[inline(always)]
-fn tracked(sighting: &Sighting, partner: u64) -> Tracked {
-    Tracked {
-        origin: sighting.origin,
-        partner,
-        // SAFETY: the helper takes nothing and cannot fail.
-        since_ns: unsafe { bpf_ktime_get_ns() },
-        role: sighting.role,
-        reserved: 0,
-    }
+fn tracked(origin: u64, partner: u64, role: u32) -> Tracked {
+    // SAFETY: the helper takes nothing and cannot fail.
+    let since_ns = unsafe { bpf_ktime_get_ns() };
+    Tracked { origin, partner, since_ns, role, reserved: 0 }
 }
 
 /// The data buffer was reallocated: the new one is followed, the old one forgotten if it was ours alone.
@@ -308,10 +376,13 @@ fn move_head(tracked: &mut Tracked, skb: u64, head: u64) {
 
 /// The slot of an skb: skbs are at least 128 bytes apart, so lower bits say nothing.
 ///
-/// Cut to 32 bits first, because a typed pointer may be copied in part but not shifted.
+/// The verifier lets a typed pointer be copied in part, which makes it a number, but not shifted; so the
+/// copy is written as an instruction that the compiler cannot merge with the shift.
 #[inline(always)]
 fn slot(skb: u64) -> u32 {
-    let low = skb as u32;
+    let low: u32;
+    // SAFETY: the instruction copies a register.
+    unsafe { asm!("{0} = {1}", out(wreg) low, in(wreg) skb as u32, options(pure, nomem, nostack)) };
     ((low >> 7) ^ (low >> 17)) & (SLOT_COUNT - 1)
 }
 

@@ -5,24 +5,24 @@ use aya_ebpf::programs::{FEntryContext, ProbeContext};
 use vnet_trace_ebpf::ProbeId;
 
 use crate::emit::Extra;
-use crate::probes::{packet_entry, packet_entry_indirect, seen};
-use crate::read::{Access, Copied, Direct, Kernel, offset};
+use crate::probes::{packet_entry, seen};
+use crate::read::{field, offset};
 use crate::track::Begin;
 
-packet_entry_indirect!(BrHandleFrame: fentry_br_handle_frame, kprobe_br_handle_frame);
+packet_entry!(BrHandleFrame: fentry_br_handle_frame, kprobe_br_handle_frame, skb at 0);
 packet_entry!(BrHandleFrameFinish: fentry_br_handle_frame_finish, kprobe_br_handle_frame_finish, skb = 2);
 
 /// `br_forward(to, skb, local_rcv, local_orig)`: a port has been chosen.
 #[fentry]
 pub fn fentry_br_forward(ctx: FEntryContext) -> i32 {
-    toward::<Direct>(ProbeId::BrForward, ctx.arg(0), ctx.arg(1));
+    toward(ProbeId::BrForward, ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[kprobe]
 pub fn kprobe_br_forward(ctx: ProbeContext) -> u32 {
     if let (Some(port), Some(skb)) = (ctx.arg(0), ctx.arg(1)) {
-        toward::<Copied>(ProbeId::BrForward, port, skb);
+        toward(ProbeId::BrForward, port, skb);
     }
     0
 }
@@ -30,21 +30,21 @@ pub fn kprobe_br_forward(ctx: ProbeContext) -> u32 {
 /// `__br_forward(to, skb, local_orig)`: the port takes it.
 #[fentry]
 pub fn fentry_br_forward_port(ctx: FEntryContext) -> i32 {
-    toward::<Direct>(ProbeId::BrForwardPort, ctx.arg(0), ctx.arg(1));
+    toward(ProbeId::BrForwardPort, ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[kprobe]
 pub fn kprobe_br_forward_port(ctx: ProbeContext) -> u32 {
     if let (Some(port), Some(skb)) = (ctx.arg(0), ctx.arg(1)) {
-        toward::<Copied>(ProbeId::BrForwardPort, port, skb);
+        toward(ProbeId::BrForwardPort, port, skb);
     }
     0
 }
 
 /// A flooded frame is a clone that nothing else has seen yet, so it may begin here.
 #[inline(always)]
-fn toward<A: Access>(probe: ProbeId, port: Kernel, skb: Kernel) {
-    let extra = Extra { other: A::pointer(port, offset!(bridge_port_dev)), ..Extra::NONE };
-    seen::<A>(probe, skb, Begin::AtNetworkHeader, &extra);
+fn toward(probe: ProbeId, port: u64, skb: u64) {
+    let extra = Extra { other: field(port, offset!(bridge_port_dev)), ..Extra::NONE };
+    seen(probe, skb, Begin::AtNetworkHeader, &extra);
 }

@@ -9,33 +9,34 @@ use vnet_trace_ebpf::{FLAG_FIRST, ProbeId, Role};
 
 use crate::emit::{self, Extra};
 use crate::filter;
-use crate::probes::{packet_entry, seen};
-use crate::read::{Direct, Kernel};
+use crate::probes::packet_entry;
+use crate::read::Typed;
 use crate::track::{self, Begin};
 
 #[btf_tracepoint]
 pub fn tp_net_dev_queue(ctx: BtfTracePointContext) -> i32 {
-    seen::<Direct>(ProbeId::NetDevQueue, ctx.arg(0), Begin::AtNetworkHeader, &Extra::NONE);
+    seen_typed(ProbeId::NetDevQueue, ctx.arg(0), Begin::AtNetworkHeader, &Extra::NONE);
     0
 }
 
 #[btf_tracepoint]
 pub fn tp_net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
-    let skb: Kernel = ctx.arg(0);
-    if let Some(sighting) = track::follow::<Direct>(skb, Begin::AtNetworkHeader) {
+    let skb: Typed = ctx.arg(0);
+    if let Some(sighting) = track::follow_typed(skb, Begin::AtNetworkHeader) {
         let extra = Extra { dev: ctx.arg(1), ..Extra::NONE };
-        emit::packet::<Direct>(ProbeId::NetDevStartXmit, skb, &sighting, &extra);
-        track::leave(skb as u64);
+        emit::packet(ProbeId::NetDevStartXmit, &sighting, &extra);
+        track::leave(sighting.skb);
         if sighting.role == Role::EchoRequest as u32 && sighting.flags & FLAG_FIRST == 0 {
             filter::learn_identifier(sighting.network);
         }
+        sighting.view.done();
     }
     0
 }
 
 #[btf_tracepoint]
 pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
-    seen::<Direct>(ProbeId::NetifRx, ctx.arg(0), Begin::AtData, &Extra::NONE);
+    seen_typed(ProbeId::NetifRx, ctx.arg(0), Begin::AtData, &Extra::NONE);
     0
 }
 
@@ -43,12 +44,22 @@ pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
 /// look-ups in between are this packet's.
 #[btf_tracepoint]
 pub fn tp_netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
-    let skb: Kernel = ctx.arg(0);
-    if let Some(sighting) = track::follow::<Direct>(skb, Begin::AtData) {
-        let place = emit::packet::<Direct>(ProbeId::NetifReceiveSkb, skb, &sighting, &Extra::NONE);
-        track::enter(skb as u64, &sighting, place.netns, place.ifindex);
+    let skb: Typed = ctx.arg(0);
+    if let Some(sighting) = track::follow_typed(skb, Begin::AtData) {
+        let place = emit::packet(ProbeId::NetifReceiveSkb, &sighting, &Extra::NONE);
+        track::enter(&sighting, place.netns, place.ifindex);
+        sighting.view.done();
     }
     0
+}
+
+/// Records that a packet passed, if it is one that is asked for.
+#[inline(always)]
+fn seen_typed(probe: ProbeId, skb: Typed, begin: Begin, extra: &Extra) {
+    if let Some(sighting) = track::follow_typed(skb, begin) {
+        emit::packet(probe, &sighting, extra);
+        sighting.view.done();
+    }
 }
 
 packet_entry!(VethXmit: fentry_veth_xmit, kprobe_veth_xmit, skb = 0);

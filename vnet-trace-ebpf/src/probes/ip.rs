@@ -3,167 +3,170 @@
 //! A route look-up has no packet. It is recorded when this CPU is taking a packet of ours through
 //! the stack, or when both ends of its flow are addresses of interest.
 
-use core::ptr;
-
 use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
-use vnet_trace_ebpf::{ProbeId, Record};
+use vnet_trace_ebpf::{FLAG_CONTEXT, ProbeId};
 
 use crate::emit::{self, Extra};
-use crate::filter;
+use crate::filter::{self, Address, NO_ADDRESS, mapped};
 use crate::probes::{Pocket, packet_entry, put, seen, take};
-use crate::read::{Access, Copied, Direct, Kernel, copy, dev_ifindex, dev_netns, net_inum, offset};
+use crate::read::{dev_ifindex, dev_netns, field, net_inum, offset};
 use crate::track::{self, Begin, Context};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-const NO_ADDRESS: [u8; 16] = [0; 16];
-
 /// `fib_table_lookup(table, flowi4 *, fib_nh_common *, err)`; the next hop is NULL if none was found.
 #[raw_tracepoint]
 pub fn raw_fib_table_lookup(ctx: RawTracePointContext) -> i32 {
-    let flow: Kernel = ctx.arg(1);
-    let source = mapped(Copied::load(flow, offset!(flow4_saddr)));
-    let destination = mapped(Copied::load(flow, offset!(flow4_daddr)));
+    let flow: u64 = ctx.arg(1);
+    let source = mapped(field(flow, offset!(flow4_saddr)));
+    let destination = mapped(field(flow, offset!(flow4_daddr)));
     let context = track::context();
-    if context.is_none() && !flow_wanted(&source, &destination) {
+    if context.is_null() && !flow_wanted(&source, &destination) {
         return 0;
     }
-    let hop: Kernel = ctx.arg(2);
-    let dev = Copied::pointer(hop, offset!(nhc_dev));
-    let next = NextHop { ifindex: dev_ifindex::<Copied>(dev), netns: dev_netns::<Copied>(dev), gateway: gateway(hop) };
-    let family: u8 = Copied::field(hop, offset!(nhc_gw_family));
-    let scope: u8 = Copied::field(flow, offset!(flow4_scope));
+    let hop: u64 = ctx.arg(2);
+    let netns = match dev_netns(field(hop, offset!(nhc_dev))) {
+        0 => task_netns(),
+        netns => netns,
+    };
+    let family: u8 = field(hop, offset!(nhc_gw_family));
+    let scope: u8 = field(flow, offset!(flow4_scope));
     let table: u64 = ctx.arg(0);
     let error: u64 = ctx.arg(3);
-    let iif: u32 = Copied::field(flow, offset!(flow4_iif));
-    let oif: u32 = Copied::field(flow, offset!(flow4_oif));
+    let iif: u32 = field(flow, offset!(flow4_iif));
+    let oif: u32 = field(flow, offset!(flow4_oif));
     let args =
         [table & 0xffff_ffff, u64::from(iif), u64::from(oif), error & 0xffff_ffff, u64::from(scope), u64::from(family)];
-    let netns = if next.netns != 0 { next.netns } else { task_netns() };
-    lookup(ProbeId::FibTableLookup, args, context, netns, &source, &destination, &next);
+    lookup(ProbeId::FibTableLookup, args, context, netns, &source, &destination, hop);
     0
 }
 
 /// `fib6_table_lookup(net, fib6_result *, fib6_table *, flowi6 *)`.
 #[raw_tracepoint]
 pub fn raw_fib6_table_lookup(ctx: RawTracePointContext) -> i32 {
-    let net: Kernel = ctx.arg(0);
-    let result: Kernel = ctx.arg(1);
-    let table: Kernel = ctx.arg(2);
-    let flow: Kernel = ctx.arg(3);
-    let source: [u8; 16] = copy(flow as u64 + u64::from(offset!(flow6_saddr)));
-    let destination: [u8; 16] = copy(flow as u64 + u64::from(offset!(flow6_daddr)));
+    let flow: u64 = ctx.arg(3);
+    let source: Address = field(flow, offset!(flow6_saddr));
+    let destination: Address = field(flow, offset!(flow6_daddr));
     let context = track::context();
-    if context.is_none() && !flow_wanted(&source, &destination) {
+    if context.is_null() && !flow_wanted(&source, &destination) {
         return 0;
     }
-    let nh = Copied::pointer(result, offset!(fib6_result_nh));
-    let hop = if nh.is_null() { ptr::null() } else { (nh as u64 + u64::from(offset!(fib6_nh_common))) as Kernel };
-    let dev = Copied::pointer(hop, offset!(nhc_dev));
-    let next = NextHop { ifindex: dev_ifindex::<Copied>(dev), netns: dev_netns::<Copied>(dev), gateway: gateway(hop) };
-    let table: u32 = Copied::field(table, offset!(fib6_table_id));
-    let iif: u32 = Copied::field(flow, offset!(flow6_iif));
-    let oif: u32 = Copied::field(flow, offset!(flow6_oif));
-    let kind: u8 = Copied::field(result, offset!(fib6_result_type));
-    let flags: u32 = Copied::field(result, offset!(fib6_result_flags));
+    let result: u64 = ctx.arg(1);
+    let nh: u64 = field(result, offset!(fib6_result_nh));
+    let hop = if nh == 0 { 0 } else { nh + u64::from(offset!(fib6_nh_common)) };
+    let table: u32 = field(ctx.arg(2), offset!(fib6_table_id));
+    let iif: u32 = field(flow, offset!(flow6_iif));
+    let oif: u32 = field(flow, offset!(flow6_oif));
+    let kind: u8 = field(result, offset!(fib6_result_type));
+    let flags: u32 = field(result, offset!(fib6_result_flags));
     let args = [u64::from(table), u64::from(iif), u64::from(oif), 0, u64::from(kind), u64::from(flags)];
-    let netns = net_inum::<Copied>(net);
-    lookup(ProbeId::Fib6TableLookup, args, context, netns, &source, &destination, &next);
+    let netns = net_inum(ctx.arg(0));
+    lookup(ProbeId::Fib6TableLookup, args, context, netns, &source, &destination, hop);
     0
-}
-
-struct NextHop {
-    ifindex: u32,
-    netns: u32,
-    gateway: [u8; 16],
 }
 
 #[inline(always)]
 fn lookup(
     probe: ProbeId,
     args: [u64; 6],
-    context: Option<Context>,
+    context: *const Context,
     netns: u32,
-    source: &[u8; 16],
-    destination: &[u8; 16],
-    next: &NextHop,
+    source: &Address,
+    destination: &Address,
+    hop: u64,
 ) {
-    if context.is_none() && !filter::netns_wanted(netns) {
+    if context.is_null() && !filter::netns_wanted(netns) {
         return;
     }
-    if next.gateway != NO_ADDRESS {
-        filter::want_address(&next.gateway);
-    } else if context.is_some() && next.ifindex != 0 {
-        filter::want_address(destination);
-    }
-    emit::bare(probe, args, context, |record: *mut Record| {
-        // SAFETY: `record` is a reserved record.
-        unsafe {
-            if context.is_none() {
-                (*record).netns = netns;
+    let Some(mut entry) = emit::bare(probe, &args) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let dev: u64 = field(hop, offset!(nhc_dev));
+    let ifindex = dev_ifindex(dev);
+    // SAFETY: `record` is a reserved record, three addresses fit into its packet, and the context is this
+    // CPU's own.
+    unsafe {
+        (*record).other_netns = dev_netns(dev);
+        (*record).other_ifindex = ifindex;
+        (*record).packet_len = 48;
+        let addresses = (&raw mut (*record).packet).cast::<Address>();
+        *addresses = *source;
+        *addresses.add(1) = *destination;
+        gateway(hop, addresses.add(2));
+        if context.is_null() {
+            (*record).netns = netns;
+        } else {
+            (*record).skb = (*context).skb;
+            (*record).head = (*context).head;
+            (*record).origin = (*context).origin;
+            (*record).netns = (*context).netns;
+            (*record).ifindex = (*context).ifindex;
+            (*record).flags = FLAG_CONTEXT;
+            if ifindex != 0 {
+                filter::want_address(destination);
             }
-            (*record).other_netns = next.netns;
-            (*record).other_ifindex = next.ifindex;
-            let addresses = (&raw mut (*record).packet).cast::<[u8; 16]>();
-            *addresses = *source;
-            *addresses.add(1) = *destination;
-            *addresses.add(2) = next.gateway;
-            (*record).packet_len = 48;
         }
-    });
+    }
+    entry.submit(0);
+}
+
+/// Writes the gateway of a next hop, zeroes if it has none, and asks for what ARP and ND say about it.
+///
+/// Each branch does all of its work by itself: values that depend on the branch, kept for later, would
+/// make the verifier go through all that follows once per branch.
+///
+/// # Safety
+///
+/// There must be an address at `into`.
+#[inline(always)]
+unsafe fn gateway(hop: u64, into: *mut Address) {
+    let family: u8 = field(hop, offset!(nhc_gw_family));
+    match family {
+        AF_INET => {
+            let address = mapped(field(hop, offset!(nhc_gw)));
+            // SAFETY: as the caller promises.
+            unsafe { *into = address };
+            filter::want_address(&address);
+        }
+        AF_INET6 => {
+            let address: Address = field(hop, offset!(nhc_gw));
+            // SAFETY: as the caller promises.
+            unsafe { *into = address };
+            filter::want_address(&address);
+        }
+        // SAFETY: as the caller promises.
+        _ => unsafe { *into = NO_ADDRESS },
+    }
 }
 
 /// A look-up without a packet belongs to us if both its ends do; a sender that has not chosen its
 /// source address yet counts by the destination.
 #[inline(always)]
-fn flow_wanted(source: &[u8; 16], destination: &[u8; 16]) -> bool {
+fn flow_wanted(source: &Address, destination: &Address) -> bool {
     filter::address_wanted(destination)
-        && (*source == NO_ADDRESS || *source == filter::mapped(0, 0, 0, 0) || filter::address_wanted(source))
-}
-
-#[inline(always)]
-fn mapped(address: u32) -> [u8; 16] {
-    let [a, b, c, d] = address.to_ne_bytes();
-    filter::mapped(a, b, c, d)
-}
-
-/// The gateway of a next hop; zeroes if it has none.
-#[inline(always)]
-fn gateway(hop: Kernel) -> [u8; 16] {
-    if hop.is_null() {
-        return NO_ADDRESS;
-    }
-    let at = hop as u64;
-    let family: u8 = copy(at + u64::from(offset!(nhc_gw_family)));
-    match family {
-        AF_INET => mapped(copy(at + u64::from(offset!(nhc_gw)))),
-        AF_INET6 => copy(at + u64::from(offset!(nhc_gw))),
-        _ => NO_ADDRESS,
-    }
+        && (*source == NO_ADDRESS || *source == mapped(0) || filter::address_wanted(source))
 }
 
 /// The namespace of the task that runs, which is the sender's own when a program asks for a route.
 #[inline(always)]
 fn task_netns() -> u32 {
     // SAFETY: the helper takes nothing and cannot fail.
-    let task = unsafe { bpf_get_current_task() } as Kernel;
-    let proxy = Copied::pointer(task, offset!(task_nsproxy));
-    net_inum::<Copied>(Copied::pointer(proxy, offset!(nsproxy_net)))
+    let task = unsafe { bpf_get_current_task() };
+    let proxy = field(task, offset!(task_nsproxy));
+    net_inum(field(proxy, offset!(nsproxy_net)))
 }
 
 /// `fib_validate_source(skb, src, dst, tos, oif, dev, idev, itag)` returned.
 #[fexit]
 pub fn fexit_fib_validate_source(ctx: FExitContext) -> i32 {
     let value: u64 = ctx.arg(8);
-    let extra = Extra {
-        args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), ctx.arg(4), 0, 0],
-        dev: ctx.arg(5),
-        other: ptr::null(),
-    };
-    seen::<Direct>(ProbeId::FibValidateSource, ctx.arg(0), Begin::No, &extra);
+    let extra =
+        Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), ctx.arg(4), 0, 0], dev: ctx.arg(5), other: 0 };
+    seen(ProbeId::FibValidateSource, ctx.arg(0), Begin::No, &extra);
     0
 }
 
@@ -182,10 +185,10 @@ pub fn kretprobe_fib_validate_source(ctx: RetProbeContext) -> u32 {
         let [source, destination, oif, dev] = pocket.values;
         let extra = Extra {
             args: [value & 0xffff_ffff, source & 0xffff_ffff, destination & 0xffff_ffff, oif, 0, 0],
-            dev: dev as Kernel,
-            other: ptr::null(),
+            dev: dev,
+            other: 0,
         };
-        seen::<Copied>(ProbeId::FibValidateSource, pocket.skb as Kernel, Begin::No, &extra);
+        seen(ProbeId::FibValidateSource, pocket.skb, Begin::No, &extra);
     }
     0
 }
@@ -194,9 +197,8 @@ pub fn kretprobe_fib_validate_source(ctx: RetProbeContext) -> u32 {
 #[fexit]
 pub fn fexit_ip_route_input_noref(ctx: FExitContext) -> i32 {
     let value: u64 = ctx.arg(5);
-    let extra =
-        Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, 0, 0], dev: ctx.arg(4), other: ptr::null() };
-    seen::<Direct>(ProbeId::IpRouteInput, ctx.arg(0), Begin::No, &extra);
+    let extra = Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, 0, 0], dev: ctx.arg(4), other: 0 };
+    seen(ProbeId::IpRouteInput, ctx.arg(0), Begin::No, &extra);
     0
 }
 
@@ -215,10 +217,10 @@ pub fn kretprobe_ip_route_input_noref(ctx: RetProbeContext) -> u32 {
         let [destination, source, dev, _] = pocket.values;
         let extra = Extra {
             args: [value & 0xffff_ffff, destination & 0xffff_ffff, source & 0xffff_ffff, 0, 0, 0],
-            dev: dev as Kernel,
-            other: ptr::null(),
+            dev: dev,
+            other: 0,
         };
-        seen::<Copied>(ProbeId::IpRouteInput, pocket.skb as Kernel, Begin::No, &extra);
+        seen(ProbeId::IpRouteInput, pocket.skb, Begin::No, &extra);
     }
     0
 }
@@ -226,8 +228,9 @@ pub fn kretprobe_ip_route_input_noref(ctx: RetProbeContext) -> u32 {
 /// Leaves the arguments of a function for its return, if the packet is followed.
 #[inline(always)]
 fn pocket_packet(probe: ProbeId, skb: u64, values: [u64; 4]) {
-    if let Some(sighting) = track::follow::<Copied>(skb as Kernel, Begin::No) {
+    if let Some(sighting) = track::follow(skb, Begin::No) {
         put(probe, &Pocket { skb, head: sighting.head, origin: sighting.origin, values });
+        sighting.view.done();
     }
 }
 
@@ -241,21 +244,21 @@ packet_entry!(IcmpEcho: fentry_icmp_echo, kprobe_icmp_echo, skb = 0);
 /// `icmp_send(skb, type, code)`, from 5.12 on.
 #[raw_tracepoint]
 pub fn raw_icmp_send(ctx: RawTracePointContext) -> i32 {
-    icmp_error::<Copied>(ProbeId::IcmpSend, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    icmp_error(ProbeId::IcmpSend, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// `__icmp_send(skb, type, code, info, opt)`.
 #[fentry]
 pub fn fentry_icmp_send(ctx: FEntryContext) -> i32 {
-    icmp_error::<Direct>(ProbeId::IcmpSend, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    icmp_error(ProbeId::IcmpSend, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[kprobe]
 pub fn kprobe_icmp_send(ctx: ProbeContext) -> u32 {
     if let (Some(skb), Some(kind), Some(code)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2)) {
-        icmp_error::<Copied>(ProbeId::IcmpSend, skb, kind, code);
+        icmp_error(ProbeId::IcmpSend, skb, kind, code);
     }
     0
 }
@@ -263,20 +266,20 @@ pub fn kprobe_icmp_send(ctx: ProbeContext) -> u32 {
 /// `icmp6_send(skb, type, code, …)`.
 #[fentry]
 pub fn fentry_icmp6_send(ctx: FEntryContext) -> i32 {
-    icmp_error::<Direct>(ProbeId::Icmp6Send, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    icmp_error(ProbeId::Icmp6Send, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[kprobe]
 pub fn kprobe_icmp6_send(ctx: ProbeContext) -> u32 {
     if let (Some(skb), Some(kind), Some(code)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2)) {
-        icmp_error::<Copied>(ProbeId::Icmp6Send, skb, kind, code);
+        icmp_error(ProbeId::Icmp6Send, skb, kind, code);
     }
     0
 }
 
 #[inline(always)]
-fn icmp_error<A: Access>(probe: ProbeId, skb: Kernel, kind: u64, code: u64) {
+fn icmp_error(probe: ProbeId, skb: u64, kind: u64, code: u64) {
     let extra = Extra::args([kind & 0xff, code & 0xff, 0, 0, 0, 0]);
-    seen::<A>(probe, skb, Begin::No, &extra);
+    seen(probe, skb, Begin::No, &extra);
 }

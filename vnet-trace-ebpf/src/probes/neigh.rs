@@ -3,16 +3,14 @@
 //! An event of an entry has no packet. It is recorded when the entry's address is one of interest, in
 //! a namespace of interest.
 
-use core::ptr;
-
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use vnet_trace_ebpf::{ProbeId, Record};
+use vnet_trace_ebpf::ProbeId;
 
 use crate::emit;
-use crate::filter;
+use crate::filter::{self, Address, mapped};
 use crate::probes::packet_entry;
-use crate::read::{Access, Copied, Kernel, copy, dev_ifindex, dev_netns, offset};
+use crate::read::{copy, dev_ifindex, dev_netns, field, offset};
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -23,7 +21,7 @@ packet_entry!(NdiscRcv: fentry_ndisc_rcv, kprobe_ndisc_rcv, skb = 0);
 /// `neigh_update(neigh, lladdr, new state, flags, port id of the requester)`.
 #[raw_tracepoint]
 pub fn raw_neigh_update(ctx: RawTracePointContext) -> i32 {
-    let neigh: Kernel = ctx.arg(0);
+    let neigh: u64 = ctx.arg(0);
     let lladdr: u64 = ctx.arg(1);
     let new: u64 = ctx.arg(2);
     let flags: u64 = ctx.arg(3);
@@ -48,39 +46,39 @@ pub fn raw_neigh_timer_handler(ctx: RawTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn event(probe: ProbeId, neigh: Kernel, lladdr: u64, more: [u64; 2]) {
-    let table = Copied::pointer(neigh, offset!(neigh_tbl));
-    let family: u32 = Copied::field(table, offset!(neigh_table_family));
-    let at = neigh as u64 + u64::from(offset!(neigh_key));
+fn event(probe: ProbeId, neigh: u64, lladdr: u64, more: [u64; 2]) {
+    let table = field(neigh, offset!(neigh_tbl));
+    let family: u32 = field(table, offset!(neigh_table_family));
+    let at = neigh + u64::from(offset!(neigh_key));
     let address = match family {
-        AF_INET => {
-            let [a, b, c, d]: [u8; 4] = copy(at);
-            filter::mapped(a, b, c, d)
-        }
+        AF_INET => mapped(copy(at)),
         AF_INET6 => copy(at),
         _ => return,
     };
     if !filter::address_wanted(&address) {
         return;
     }
-    let dev = Copied::pointer(neigh, offset!(neigh_dev));
-    let netns = dev_netns::<Copied>(dev);
+    let dev = field(neigh, offset!(neigh_dev));
+    let netns = dev_netns(dev);
     if !filter::netns_wanted(netns) {
         return;
     }
-    let ifindex = dev_ifindex::<Copied>(dev);
-    let state: u8 = Copied::load(neigh, offset!(neigh_state));
-    let lladdr = if lladdr == 0 { neigh as u64 + u64::from(offset!(neigh_ha)) } else { lladdr };
+    let ifindex = dev_ifindex(dev);
+    let state: u8 = field(neigh, offset!(neigh_state));
+    let lladdr = if lladdr == 0 { neigh + u64::from(offset!(neigh_ha)) } else { lladdr };
     let args = [u64::from(state), more[0], more[1], 0, 0, 0];
-    emit::bare(probe, args, None, |record: *mut Record| {
-        let link: [u8; 6] = copy(lladdr);
-        // SAFETY: `record` is a reserved record.
-        unsafe {
-            (*record).netns = netns;
-            (*record).ifindex = ifindex;
-            ptr::write_unaligned((&raw mut (*record).mac).cast(), link);
-            *(&raw mut (*record).packet).cast::<[u8; 16]>() = address;
-            (*record).packet_len = 16;
-        }
-    });
+    let Some(mut entry) = emit::bare(probe, &args) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let link: [u8; 6] = copy(lladdr);
+    // SAFETY: `record` is a reserved record.
+    unsafe {
+        (*record).netns = netns;
+        (*record).ifindex = ifindex;
+        (&raw mut (*record).mac).cast::<[u8; 6]>().write_unaligned(link);
+        *(&raw mut (*record).packet).cast::<Address>() = address;
+        (*record).packet_len = 16;
+    }
+    entry.submit(0);
 }

@@ -5,17 +5,17 @@
 
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use vnet_trace_ebpf::{ProbeId, Record};
+use vnet_trace_ebpf::ProbeId;
 
 use crate::emit;
 use crate::probes::{Pocket, put, take};
-use crate::read::{Access, Copied, Direct, Kernel, dev_ifindex, dev_netns, net_inum, offset};
+use crate::read::{dev_ifindex, dev_netns, field, net_inum, offset};
 use crate::track::{self, Begin};
 
 /// `nf_hook_slow(skb, state, entries, start)`.
 #[fentry]
 pub fn fentry_nf_hook_slow(ctx: FEntryContext) -> i32 {
-    enter::<Direct>(ctx.arg(0), ctx.arg(1));
+    enter(ctx.arg(0), ctx.arg(1));
     0
 }
 
@@ -28,7 +28,7 @@ pub fn fexit_nf_hook_slow(ctx: FExitContext) -> i32 {
 #[kprobe]
 pub fn kprobe_nf_hook_slow(ctx: ProbeContext) -> u32 {
     if let (Some(skb), Some(state)) = (ctx.arg(0), ctx.arg(1)) {
-        enter::<Copied>(skb, state);
+        enter(skb, state);
     }
     0
 }
@@ -40,26 +40,27 @@ pub fn kretprobe_nf_hook_slow(ctx: RetProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn enter<A: Access>(skb: Kernel, state: Kernel) {
+fn enter(skb: u64, state: u64) {
     // A packet on its way out is first seen here.
-    let Some(sighting) = track::follow::<A>(skb, Begin::AtNetworkHeader) else {
+    let Some(sighting) = track::follow(skb, Begin::AtNetworkHeader) else {
         return;
     };
-    let input = A::pointer(state, offset!(hook_state_in));
-    let output = A::pointer(state, offset!(hook_state_out));
-    let netns = net_inum::<A>(A::pointer(state, offset!(hook_state_net)));
-    let hook: u8 = A::load(state, offset!(hook_state_hook));
-    let family: u8 = A::load(state, offset!(hook_state_pf));
-    let output_netns = dev_netns::<A>(output);
+    let input: u64 = field(state, offset!(hook_state_in));
+    let output: u64 = field(state, offset!(hook_state_out));
+    let netns = net_inum(field(state, offset!(hook_state_net)));
+    let hook: u8 = field(state, offset!(hook_state_hook));
+    let family: u8 = field(state, offset!(hook_state_pf));
+    let output_netns = dev_netns(output);
     let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
     let values = [
-        pair(netns, dev_ifindex::<A>(input)),
-        pair(output_netns, dev_ifindex::<A>(output)),
+        pair(netns, dev_ifindex(input)),
+        pair(output_netns, dev_ifindex(output)),
         pair(u32::from(hook), u32::from(family)),
         u64::from(sighting.role),
     ];
-    let pocket = Pocket { skb: skb as u64, head: sighting.head, origin: sighting.origin, values };
+    let pocket = Pocket { skb, head: sighting.head, origin: sighting.origin, values };
     put(ProbeId::NfHookSlow, &pocket);
+    sighting.view.done();
 }
 
 #[inline(always)]
@@ -69,17 +70,20 @@ fn leave(value: u64) {
     };
     let [input, output, hook, role] = pocket.values;
     let args = [value & 0xffff_ffff, hook >> 32, hook & 0xff, 0, 0, 0];
-    emit::bare(ProbeId::NfHookSlow, args, None, |record: *mut Record| {
-        // SAFETY: `record` is a reserved record.
-        unsafe {
-            (*record).skb = pocket.skb;
-            (*record).head = pocket.head;
-            (*record).origin = pocket.origin;
-            (*record).netns = (input >> 32) as u32;
-            (*record).ifindex = input as u32;
-            (*record).other_netns = (output >> 32) as u32;
-            (*record).other_ifindex = output as u32;
-            (*record).role = role as u8;
-        }
-    });
+    let Some(mut entry) = emit::bare(ProbeId::NfHookSlow, &args) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` is a reserved record.
+    unsafe {
+        (*record).skb = pocket.skb;
+        (*record).head = pocket.head;
+        (*record).origin = pocket.origin;
+        (*record).netns = (input >> 32) as u32;
+        (*record).ifindex = input as u32;
+        (*record).other_netns = (output >> 32) as u32;
+        (*record).other_ifindex = output as u32;
+        (*record).role = role as u8;
+    }
+    entry.submit(0);
 }

@@ -6,7 +6,6 @@ use vnet_trace_ebpf::ProbeId;
 
 use crate::emit::Extra;
 use crate::probes::seen;
-use crate::read::Copied;
 use crate::track::Begin;
 
 /// `skb_copy_datagram_iovec(skb, bytes)`. The socket's skb may be a clone that is seen here first.
@@ -14,13 +13,13 @@ use crate::track::Begin;
 pub fn raw_skb_copy_datagram_iovec(ctx: RawTracePointContext) -> i32 {
     let bytes: u64 = ctx.arg(1);
     let extra = Extra::args([bytes & 0xffff_ffff, 0, 0, 0, 0, 0]);
-    seen::<Copied>(ProbeId::SocketRead, ctx.arg(0), Begin::AtNetworkHeader, &extra);
+    seen(ProbeId::SocketRead, ctx.arg(0), Begin::AtNetworkHeader, &extra);
     0
 }
 
 /// `sock_rcvqueue_full(sk, skb)`.
 #[raw_tracepoint]
 pub fn raw_sock_rcvqueue_full(ctx: RawTracePointContext) -> i32 {
-    seen::<Copied>(ProbeId::SocketFull, ctx.arg(1), Begin::AtNetworkHeader, &Extra::NONE);
+    seen(ProbeId::SocketFull, ctx.arg(1), Begin::AtNetworkHeader, &Extra::NONE);
     0
 }

@@ -5,21 +5,21 @@ use aya_ebpf::programs::RawTracePointContext;
 use vnet_trace_ebpf::ProbeId;
 
 use crate::emit::Extra;
-use crate::probes::{packet_entry, packet_entry_indirect, seen};
-use crate::read::{Copied, copy};
+use crate::probes::{packet_entry, seen};
+use crate::read::copy;
 use crate::track::Begin;
 
 packet_entry!(MacvlanStartXmit: fentry_macvlan_start_xmit, kprobe_macvlan_start_xmit, skb = 0);
-packet_entry_indirect!(MacvlanHandleFrame: fentry_macvlan_handle_frame, kprobe_macvlan_handle_frame);
+packet_entry!(MacvlanHandleFrame: fentry_macvlan_handle_frame, kprobe_macvlan_handle_frame, skb at 0);
 packet_entry!(IpvlanStartXmit: fentry_ipvlan_start_xmit, kprobe_ipvlan_start_xmit, skb = 0);
-packet_entry_indirect!(IpvlanHandleFrame: fentry_ipvlan_handle_frame, kprobe_ipvlan_handle_frame);
+packet_entry!(IpvlanHandleFrame: fentry_ipvlan_handle_frame, kprobe_ipvlan_handle_frame, skb at 0);
 packet_entry!(VxlanXmit: fentry_vxlan_xmit, kprobe_vxlan_xmit, skb = 0);
 packet_entry!(VxlanRcv: fentry_vxlan_rcv, kprobe_vxlan_rcv, skb = 1);
 
 /// `ovs_dp_upcall(dp, skb, key, info)`, in the module openvswitch from 5.14 on.
 #[raw_tracepoint]
 pub fn raw_ovs_dp_upcall(ctx: RawTracePointContext) -> i32 {
-    seen::<Copied>(ProbeId::OvsUpcall, ctx.arg(1), Begin::AtNetworkHeader, &Extra::NONE);
+    seen(ProbeId::OvsUpcall, ctx.arg(1), Begin::AtNetworkHeader, &Extra::NONE);
     0
 }
 
@@ -30,6 +30,6 @@ pub fn raw_ovs_do_execute_action(ctx: RawTracePointContext) -> i32 {
     // `struct nlattr` is u16 length, u16 type; the upper two bits of the type are flags.
     let kind: u16 = copy(attribute + 2);
     let extra = Extra::args([u64::from(kind & 0x3fff), 0, 0, 0, 0, 0]);
-    seen::<Copied>(ProbeId::OvsAction, ctx.arg(1), Begin::AtNetworkHeader, &extra);
+    seen(ProbeId::OvsAction, ctx.arg(1), Begin::AtNetworkHeader, &extra);
     0
 }

@@ -370,7 +370,14 @@ fn fits(target: &Target, needs: Needs, kernel: &KernelTypes) -> Result<(), WhyNo
             Some(found) if found == arguments => Ok(()),
             Some(found) => Err(WhyNot::Arguments { found, expected: arguments }),
         },
-        Target::Kprobe { .. } | Target::KprobeKretprobe { .. } => Ok(()),
+        // Loading a program to find that its function is not there would cost more than looking first.
+        Target::Kprobe { function, .. } | Target::KprobeKretprobe { function, .. } => {
+            let is_there = match needs {
+                Needs::Module(_) => module_is_loaded(needs) || kernel.btf.function_arguments(function).is_some(),
+                Needs::Core | Needs::Version => true,
+            };
+            if is_there { Ok(()) } else { Err(WhyNot::Absent) }
+        }
     }
 }
 
