@@ -157,7 +157,8 @@ fn known(skb: u64, begin: Begin, entry: *mut Tracked) -> Option<Sighting> {
     if tracked.partner != head {
         move_head(tracked, skb, head);
     }
-    let network = network(begin, head, view.get(offset!(skb_data)), view.get(offset!(skb_network_header)));
+    let at = network(begin, head, view.get(offset!(skb_data)), view.get(offset!(skb_network_header)));
+    let (network, _) = untagged(at, u16::from_be(view.get(offset!(skb_protocol))), begin);
     Some(Sighting {
         skb,
         view,

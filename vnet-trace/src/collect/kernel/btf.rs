@@ -448,3 +448,6 @@ fn trailing_bytes(kind: u8, vlen: usize) -> Option<usize> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

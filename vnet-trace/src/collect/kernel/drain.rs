@@ -17,6 +17,8 @@ use super::load::{AttachError, LogLevel, ProbeConfig, ProbeReport};
 use super::reasons::Reasons;
 use super::record::KernelRecord;
 use super::symbols::Symbols;
+use crate::collect::clock;
+use crate::model::id::Nanos;
 
 /// The probes of one trace. Dropping it detaches them.
 pub struct Probes {
@@ -33,6 +35,8 @@ struct Attached {
     netns: HashMap<MapData, u32, u8>,
     identifiers: HashMap<MapData, u32, u8>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// When the last probe was attached. What the first ones saw before then is half a story.
+    since: Nanos,
     ebpf: Ebpf,
 }
 
@@ -62,6 +66,7 @@ impl Probes {
             netns: take(&mut ebpf, "NETNS")?,
             identifiers: take(&mut ebpf, "IDENTIFIERS")?,
             log,
+            since: clock::monotonic(),
             ebpf,
         };
         Ok(Self { kernel: Some(kernel), reports, reasons, symbols: None })
@@ -100,6 +105,9 @@ impl Probes {
         let mut count = 0;
         while let Some(item) = kernel.records.next() {
             if let Some(raw) = raw_record(&item) {
+                if raw.time_ns < kernel.since.0 {
+                    continue;
+                }
                 count += 1;
                 if let Some(record) = KernelRecord::from_raw(&raw, &self.reasons) {
                     each(record);
