@@ -17,7 +17,7 @@ pub mod route;
 pub mod rules;
 pub mod unexplained;
 
-use crate::model::diagnosis::{Diagnosis, Finding, Fix, Note, Risk, Verdict};
+use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};
 use crate::model::exchange::Fault;
 
 use case::Case;
@@ -41,6 +41,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         return diagnosis;
     }
     let mut later: Vec<Finding> = Vec::new();
+    let mut refuted = false;
     for fault in &case.predicted.faults {
         let mut named = name(case, fault);
         if named.is_empty() {
@@ -52,6 +53,8 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             continue;
         }
         match confirm::judge(case, fault) {
+            // Where an earlier claim was refuted, one that nobody has seen is no better.
+            Judgement::Holds(Grade::Suspected, _) if refuted => {}
             Judgement::Holds(grade, evidence) => {
                 first.grade = first.grade.max(grade);
                 // What the kernel said comes before what the configuration says.
@@ -59,7 +62,10 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
                 diagnosis.primary = Some(first);
                 diagnosis.also.extend(named);
             }
-            Judgement::Refuted(why) => diagnosis.leads.push(format!("not {}: {why}", first.code)),
+            Judgement::Refuted(why) => {
+                refuted = true;
+                diagnosis.leads.push(format!("not {}: {why}", first.code));
+            }
         }
     }
     if diagnosis.primary.is_none() {

@@ -67,6 +67,9 @@ pub fn judge(case: &Case<'_>, fault: &Fault) -> Judgement {
         evidence.extend(last_seen(case, fault, &seen, &expected));
         return Judgement::Holds(Grade::Witnessed, evidence);
     }
+    if journey.is_none() && seen.is_empty() {
+        return Judgement::Holds(Grade::Suspected, Vec::new());
+    }
     let last = last_seen(case, fault, &seen, &expected);
     let absent = absence(case, fault, &beyond);
     let nowhere_expected = expected.is_empty() && seen.is_empty();

@@ -15,6 +15,13 @@ use super::confirm::{Sighting, Way, fits, sightings, steps};
 /// The fault behind a loss that was not foretold, and what is known if there is none that can be named.
 pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
     let mut leads = Vec::new();
+    if case.recording.ping.sent == 0 {
+        // Refused before any device could see it.
+        let refused = case.predicted.with_role(Role::Request, Leg::Forward).find_map(|journey| by_errno(case, journey));
+        if refused.is_some() {
+            return (refused, leads);
+        }
+    }
     for journey in &case.predicted.journeys {
         let seen = sightings(case, journey.role, journey.leg, journey.headers.dst);
         let parted = parting(case, journey, &seen);

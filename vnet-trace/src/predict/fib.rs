@@ -299,10 +299,15 @@ fn in_table(netns: &Netns, table: u32, flow: &Flow) -> InTable {
             .filter(|nexthop| oif.is_none() || nexthop.oif == oif || (flow.dst.is_ipv6() && !flow.strict))
             .collect();
         if let Some(nexthop) = usable.first() {
+            // `via` an own address is an old way to say "on the link" (fib_check_nh: the next hop then has scope nowhere).
+            let mut nexthop = (*nexthop).clone();
+            if nexthop.gateway.is_some_and(|gateway| gateway.is_ipv4() && netns.owns(gateway).is_some()) {
+                nexthop.gateway = None;
+            }
             let twin = candidates.get(position + 1).is_some_and(|(_, next)| {
                 next.dst == route.dst && next.metric == route.metric && next.tos == route.tos && flow.dst.is_ipv6()
             });
-            return InTable::Found(index, (*nexthop).clone(), usable.len() > 1 || twin);
+            return InTable::Found(index, nexthop, usable.len() > 1 || twin);
         }
     }
     InTable::Nothing

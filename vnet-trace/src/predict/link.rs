@@ -161,10 +161,11 @@ impl Walk<'_> {
         if !link.is_up() && !trail.blocks.iter().any(|block| matches!(block.decision, Decision::NoCarrier { culprit } if culprit == Some(device))) {
             trail.block(Place::at(device, "__dev_forward_skb"), Decision::DeviceDown);
         }
-        trail.step(device, Action::Received);
+        // XDP runs before anybody else sees the packet, capture included.
         for program in &link.xdp {
             trail.step(device, Action::Opaque(Opaque::Xdp { id: program.id, name: program.name.clone() }));
         }
+        trail.step(device, Action::Received);
         self.tc(&mut trail, device, true, &frame);
         match self.netdev_hook(&mut trail, device, Hook::Ingress, &mut frame) {
             Verdict::Pass => {}
