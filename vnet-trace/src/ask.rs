@@ -153,11 +153,17 @@ impl AskError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Netns(_) => Some("`ip netns list` shows the names; a PID or a path such as /proc/42/ns/net will do as well".to_owned()),
-            Self::Destination(_) => Some("give an address, or a name that the asked namespace can resolve (`getent hosts NAME`)".to_owned()),
+            Self::Netns(_) => Some(
+                "`ip netns list` shows the names; a PID or a path such as /proc/42/ns/net will do as well".to_owned(),
+            ),
+            Self::Destination(_) => {
+                Some("give an address, or a name that the asked namespace can resolve (`getent hosts NAME`)".to_owned())
+            }
             Self::Snapshot(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
             Self::NoDevice { known, .. } => Some(format!("devices there: {}", known.join(", "))),
-            Self::NotRecorded { known, .. } if known.is_empty() => Some("give an address: names can't be resolved in a recording".to_owned()),
+            Self::NotRecorded { known, .. } if known.is_empty() => {
+                Some("give an address: names can't be resolved in a recording".to_owned())
+            }
             Self::NotRecorded { known, .. } => Some(format!("namespaces there: {}", known.join(", "))),
             Self::Family { .. } => Some("give an address of the destination's family with -I, or a device".to_owned()),
             Self::Socket(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
@@ -277,7 +283,9 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
     sight.gaps.extend(answers.gaps);
     let recording = Recording {
         tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
-        kernel: nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default(),
+        kernel: nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
         question,
         before: taken.snapshot.clone(),
         after,
@@ -409,10 +417,18 @@ fn lookups(question: &Question, predicted: &Exchange) -> Vec<route_get::RouteLoo
             let Some(ifindex) = step.device.filter(|_| matches!(step.action, Action::Received)) else { continue };
             let device = Device::new(step.netns, ifindex);
             if seen.insert((step.netns, device)) && lookups.len() < 64 {
-                lookups.push(route_get::RouteLookup { src: Some(src), iif: Some(ifindex), ..route_get::RouteLookup::to(step.netns, dst) });
+                lookups.push(route_get::RouteLookup {
+                    src: Some(src),
+                    iif: Some(ifindex),
+                    ..route_get::RouteLookup::to(step.netns, dst)
+                });
             }
         }
     }
-    lookups.push(route_get::RouteLookup { src: question.source(), mark: question.mark, ..route_get::RouteLookup::to(question.netns, question.dst) });
+    lookups.push(route_get::RouteLookup {
+        src: question.source(),
+        mark: question.mark,
+        ..route_get::RouteLookup::to(question.netns, question.dst)
+    });
     lookups
 }

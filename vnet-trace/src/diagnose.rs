@@ -56,7 +56,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             // Where an earlier claim was refuted, one that nobody has seen is no better.
             Judgement::Holds(Grade::Suspected, _) if refuted => {}
             Judgement::Holds(grade, evidence) => {
-                first.grade = first.grade.max(grade);
+                first.grade = graded(first.grade, grade);
                 // What the kernel said comes before what the configuration says.
                 first.evidence.splice(0..0, evidence);
                 diagnosis.primary = Some(first);
@@ -76,7 +76,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             if !named.is_empty() {
                 let mut first = named.remove(0);
                 if let Judgement::Holds(grade, evidence) = confirm::judge(case, &fault) {
-                    first.grade = first.grade.max(grade);
+                    first.grade = graded(first.grade, grade);
                     first.evidence.splice(0..0, evidence);
                 }
                 diagnosis.primary = Some(first);
@@ -95,6 +95,11 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         diagnosis.verdict = Verdict::Lost;
     }
     diagnosis
+}
+
+/// A rule that is not sure of itself stays so; else what was seen decides.
+fn graded(own: Grade, seen: Grade) -> Grade {
+    if own == Grade::Suspected { own } else { seen }
 }
 
 /// Every rule's word on a fault, the one that wins first.
@@ -143,7 +148,9 @@ fn complete(primary: &mut Finding, later: &[Finding]) {
     }
     let Some(first) = primary.fixes.first_mut() else { return };
     for other in later.iter().filter(|finding| finding.code == primary.code) {
-        let Some(more) = other.fixes.iter().find(|fix| fix.risk == first.risk).or(other.fixes.first()) else { continue };
+        let Some(more) = other.fixes.iter().find(|fix| fix.risk == first.risk).or(other.fixes.first()) else {
+            continue;
+        };
         add(&mut first.commands, &more.commands);
         add(&mut first.undo, &more.undo);
     }

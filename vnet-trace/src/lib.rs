@@ -6,8 +6,8 @@
 
 pub mod ask;
 pub mod cli;
-pub mod correlate;
 pub mod collect;
+pub mod correlate;
 pub mod diagnose;
 pub mod lab;
 pub mod model;

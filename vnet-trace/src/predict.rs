@@ -30,7 +30,9 @@ pub mod walk;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::exchange::{Decision, Exchange, Fate, Fault, Headers, Journey, Leg, Loss, Place, Role, SourceProblem};
+use crate::model::exchange::{
+    Decision, Exchange, Fate, Fault, Headers, Journey, Leg, Loss, Place, Role, SourceProblem,
+};
 use crate::model::id::{Device, IfIndex};
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
 use crate::model::snapshot::{LinkKind, Netns, Snapshot};
@@ -88,7 +90,9 @@ fn request(question: &Question, snapshot: &Snapshot) -> Packet {
     let ipv6 = question.dst.is_ipv6();
     let netns = snapshot.netns(question.netns);
     let default_ttl = netns
-        .and_then(|netns| if ipv6 { netns.sysctl("net.ipv6.conf.default.hop_limit") } else { netns.sysctl("net.ipv4.ip_default_ttl") })
+        .and_then(|netns| {
+            if ipv6 { netns.sysctl("net.ipv6.conf.default.hop_limit") } else { netns.sysctl("net.ipv4.ip_default_ttl") }
+        })
         .and_then(|ttl| u8::try_from(ttl).ok())
         .unwrap_or(64);
     let no_pmtu = !ipv6 && netns.and_then(|netns| netns.sysctl("net.ipv4.ip_no_pmtu_disc")).unwrap_or(0) != 0;
@@ -115,7 +119,7 @@ fn request(question: &Question, snapshot: &Snapshot) -> Packet {
         carries,
         stale_checksum: None,
         ipsec: false,
-            flow: None,
+        flow: None,
     }
 }
 
@@ -149,7 +153,11 @@ fn ask(walk: &mut Walk<'_>, trail: &mut Trail, packet: Packet) -> Delivery {
 
 /// bind(2) and __mkroute_output: whether a source that was asked for may be used.
 fn check_source(walk: &Walk<'_>, trail: &mut Trail, netns: &Netns, source: IpAddr, dst: IpAddr) {
-    let place = |device: Option<IfIndex>, function: &str| Place { netns: netns.id, device, function: Some(function.to_owned()) };
+    let place = |device: Option<IfIndex>, function: &str| Place {
+        netns: netns.id,
+        device,
+        function: Some(function.to_owned()),
+    };
     let nonlocal = netns.sysctl("net.ipv4.ip_nonlocal_bind") == Some(1);
     let unusable = |why| Decision::SourceUnusable { src: source.to_string(), why };
     if !fib::is_local(netns, source) && !nonlocal {
@@ -172,7 +180,8 @@ fn check_source(walk: &Walk<'_>, trail: &mut Trail, netns: &Netns, source: IpAdd
 fn reply(walk: &Walk<'_>, at: Device, request: &Packet) -> Packet {
     let netns = walk.netns(at.netns);
     let ipv6 = request.dst.is_ipv6();
-    let ttl = if ipv6 { netns.sysctl("net.ipv6.conf.default.hop_limit") } else { netns.sysctl("net.ipv4.ip_default_ttl") };
+    let ttl =
+        if ipv6 { netns.sysctl("net.ipv6.conf.default.hop_limit") } else { netns.sysctl("net.ipv4.ip_default_ttl") };
     let reflects = netns.sysctl(if ipv6 { "net.ipv6.fwmark_reflect" } else { "net.ipv4.fwmark_reflect" }) == Some(1);
     Packet {
         src: request.dst,
@@ -191,7 +200,7 @@ fn reply(walk: &Walk<'_>, at: Device, request: &Packet) -> Packet {
         },
         stale_checksum: None,
         ipsec: false,
-            flow: None,
+        flow: None,
     }
 }
 
@@ -202,7 +211,10 @@ fn answer(walk: &mut Walk<'_>, trail: &mut Trail, at: Device, reply: Packet) -> 
     let link_local = matches!(reply.dst, IpAddr::V6(address) if address.is_unicast_link_local());
     let vrf = fib::vrf_of(netns, Some(at.ifindex)).map(|(vrf, _)| vrf);
     let (oif, strict) = if reply.dst.is_ipv6() {
-        (vrf.or(Some(at.ifindex).filter(|_| !walk.link(at).is_some_and(crate::model::snapshot::Link::is_loopback))), link_local)
+        (
+            vrf.or(Some(at.ifindex).filter(|_| !walk.link(at).is_some_and(crate::model::snapshot::Link::is_loopback))),
+            link_local,
+        )
     } else {
         (vrf, true)
     };
@@ -258,7 +270,14 @@ fn check_arrival(walk: &Walk<'_>, trail: &mut Trail, delivery: Delivery) -> Deli
 }
 
 /// Notes a leg's journey and its faults.
-fn finish(walk: &mut Walk<'_>, faults: &mut Vec<Fault>, role: Role, trail: &Trail, headers: Headers, delivery: &Delivery) {
+fn finish(
+    walk: &mut Walk<'_>,
+    faults: &mut Vec<Fault>,
+    role: Role,
+    trail: &Trail,
+    headers: Headers,
+    delivery: &Delivery,
+) {
     let leg = walk.leg;
     for block in &trail.blocks {
         faults.push(Fault {
@@ -276,11 +295,14 @@ fn finish(walk: &mut Walk<'_>, faults: &mut Vec<Fault>, role: Role, trail: &Trai
                 block.loss()
             } else {
                 // It waits for an answer that does not come.
-                let place = trail.steps[..block.at].last().map_or_else(|| block.place.clone(), |step| Place {
-                    netns: step.netns,
-                    device: step.device,
-                    function: Some("neigh_resolve_output".to_owned()),
-                });
+                let place = trail.steps[..block.at].last().map_or_else(
+                    || block.place.clone(),
+                    |step| Place {
+                        netns: step.netns,
+                        device: step.device,
+                        function: Some("neigh_resolve_output".to_owned()),
+                    },
+                );
                 Loss { place, decision: None, certain: true }
             };
             (trail.steps[..block.at].to_vec(), Fate::Lost(loss))

@@ -155,7 +155,13 @@ impl Answers {
 
 /// One packet's journey, and the time that gives it its place: when it was last at a device, so that what it had to wait
 /// for comes before it.
-fn journey(recording: &Recording, topology: &Topology, packet: &Packet, leg: Leg, success: Success) -> (Nanos, Journey) {
+fn journey(
+    recording: &Recording,
+    topology: &Topology,
+    packet: &Packet,
+    leg: Leg,
+    success: Success,
+) -> (Nanos, Journey) {
     let tree = Tree::grow(packet, topology);
     let ends = Ends::judge(recording, topology, packet, &tree, success);
     let writer = Writer { recording, topology, packet, tree: &tree, success };
@@ -174,13 +180,33 @@ fn journey(recording: &Recording, topology: &Topology, packet: &Packet, leg: Leg
         }
         let fate = fate(recording, topology, packet, &tree, &ends, at, &mut steps);
         let headers = headers(packet, start);
-        (Journey { role: packet.role, leg, seq: packet.seq, headers, steps, copies: Vec::new(), fate, beyond: Vec::new() }, aside)
+        (
+            Journey {
+                role: packet.role,
+                leg,
+                seq: packet.seq,
+                headers,
+                steps,
+                copies: Vec::new(),
+                fate,
+                beyond: Vec::new(),
+            },
+            aside,
+        )
     };
     let Some(&root) = tree.order.first() else {
         let fate = Fate::Cut { netns: recording.question.netns, device: None };
         let headers = Headers::default();
-        let journey =
-            Journey { role: packet.role, leg, seq: packet.seq, headers, steps: Vec::new(), copies: Vec::new(), fate, beyond: Vec::new() };
+        let journey = Journey {
+            role: packet.role,
+            leg,
+            seq: packet.seq,
+            headers,
+            steps: Vec::new(),
+            copies: Vec::new(),
+            fate,
+            beyond: Vec::new(),
+        };
         return (Nanos(0), journey);
     };
     let (mut journey, mut aside) = branch(root);
@@ -234,7 +260,10 @@ fn fate(
         End::Dropped(drop) => {
             // Certain, unless another copy may live, or it died of another packet's loss.
             let all_ended = tree.order.iter().all(|&leaf| {
-                leaf == at || !tree.children[leaf].is_empty() || ends.signs[leaf].dropped.is_some() || ends.signs[leaf].consumed
+                leaf == at
+                    || !tree.children[leaf].is_empty()
+                    || ends.signs[leaf].dropped.is_some()
+                    || ends.signs[leaf].consumed
             });
             Fate::Lost(Loss { place: drop.place, decision: None, certain: all_ended && !drop.waited })
         }

@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Patience;
 use crate::collect::clock;
-use crate::collect::kernel::{KernelRecord, Probes};
+use crate::collect::kernel::{Detail, DropReason, KernelRecord, Probes};
 use crate::collect::ping::{Control, Decision};
 use crate::model::exchange::{Action, Exchange, Opaque};
 use crate::model::id::Nanos;
@@ -50,6 +50,7 @@ pub struct Decider {
     wake: Wake,
     patience: Patience,
     lost: bool,
+    count: u32,
     first_deadline: Option<Nanos>,
     probes: Option<Probes>,
     records: Vec<KernelRecord>,
@@ -60,12 +61,27 @@ const MOST_RECORDS: usize = 500_000;
 
 impl Decider {
     /// For a question whose outcome the configuration foretells.
-    pub fn new(patience: Patience, question: &Question, predicted: &Exchange, wake: Wake, probes: Option<Probes>) -> Self {
-        let chance = predicted.journeys.iter().flat_map(|journey| &journey.steps).any(|step| {
-            matches!(step.action, Action::Opaque(Opaque::Qdisc { .. } | Opaque::Rule { .. }))
-        });
-        let _ = question;
-        Self { wake, patience, lost: !predicted.faults.is_empty() && !chance, first_deadline: None, probes, records: Vec::new() }
+    pub fn new(
+        patience: Patience,
+        question: &Question,
+        predicted: &Exchange,
+        wake: Wake,
+        probes: Option<Probes>,
+    ) -> Self {
+        let chance = predicted
+            .journeys
+            .iter()
+            .flat_map(|journey| &journey.steps)
+            .any(|step| matches!(step.action, Action::Opaque(Opaque::Qdisc { .. } | Opaque::Rule { .. })));
+        Self {
+            count: question.count,
+            wake,
+            patience,
+            lost: !predicted.faults.is_empty() && !chance,
+            first_deadline: None,
+            probes,
+            records: Vec::new(),
+        }
     }
 }
 
@@ -90,6 +106,24 @@ impl Decider {
     }
 }
 
+/// Whether the kernel said that a packet of ours was dropped, and why. What it says of copies that nobody waits for does
+/// not count.
+fn is_told(record: &KernelRecord) -> bool {
+    match &record.detail {
+        Detail::Drop { reason: Some(DropReason { name: Some(name), .. }), .. } => !matches!(
+            &**name,
+            "NOT_SPECIFIED"
+                | "NO_SOCKET"
+                | "QUEUE_PURGE"
+                | "SOCKET_CLOSE"
+                | "NEIGH_FAILED"
+                | "OTHERHOST"
+                | "UNHANDLED_PROTO"
+        ),
+        _ => false,
+    }
+}
+
 impl Control for Decider {
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         self.wake.event.as_ref().map(|event| event.as_fd())
@@ -100,7 +134,12 @@ impl Control for Decider {
             let _ = event.read();
         }
         self.drain();
-        if self.patience == Patience::AsPing || !self.lost || so_far.received > 0 {
+        if self.patience == Patience::AsPing || so_far.received > 0 {
+            return Decision::GoOn;
+        }
+        // Foretold, or told: the kernel has said of a request why it dropped it, and no other is to come.
+        let told = so_far.sent >= self.count && self.records.iter().any(is_told);
+        if !self.lost && !told {
             return Decision::GoOn;
         }
         if so_far.sent == 0 && so_far.errors.is_empty() {

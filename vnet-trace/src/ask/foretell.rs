@@ -33,7 +33,12 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
     let mut addresses = vec![resolved.address];
     addresses.extend(source(options));
-    let request = snapshot::Request { asked: options.netns.clone(), addresses, protocol: asked.protocol, ..snapshot::Request::default() };
+    let request = snapshot::Request {
+        asked: options.netns.clone(),
+        addresses,
+        protocol: asked.protocol,
+        ..snapshot::Request::default()
+    };
     let taken = snapshot::take(&request)?;
     let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
     let prediction = predict(&question, &taken.snapshot);
@@ -42,7 +47,9 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     let recording = Recording {
         answers: answers.answers.into_iter().flatten().collect(),
         sight: Sight { gaps: answers.gaps, ..Sight::default() },
-        kernel: nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default(),
+        kernel: nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
         timing: Timing { ready_us: total_us, verdict_us: total_us, total_us, realtime_offset_ns: 0 },
         ..bare(question, taken.snapshot)
     };
@@ -128,11 +135,18 @@ fn place(asked: &Asked, recording: &Recording) -> Result<NetnsId, AskError> {
     let (found, name) = match asked {
         Asked::Own => return Ok(recording.question.netns),
         Asked::Name(name) => {
-            let called = |container: &Option<crate::model::snapshot::Container>| container.as_ref().is_some_and(|container| container.name == *name);
+            let called = |container: &Option<crate::model::snapshot::Container>| {
+                container.as_ref().is_some_and(|container| container.name == *name)
+            };
             (namespaces.iter().find(|netns| netns.name == *name || called(&netns.container)), name.clone())
         }
-        Asked::Path(path) => (namespaces.iter().find(|netns| netns.path.as_deref().is_some_and(|known| path.as_os_str() == known)), path.display().to_string()),
-        Asked::Pid(pid) => (namespaces.iter().find(|netns| netns.pids.contains(pid) || netns.name == pid.to_string()), pid.to_string()),
+        Asked::Path(path) => (
+            namespaces.iter().find(|netns| netns.path.as_deref().is_some_and(|known| path.as_os_str() == known)),
+            path.display().to_string(),
+        ),
+        Asked::Pid(pid) => {
+            (namespaces.iter().find(|netns| netns.pids.contains(pid) || netns.name == pid.to_string()), pid.to_string())
+        }
     };
     found.map(|netns| netns.id).ok_or_else(|| AskError::NotRecorded {
         what: "the network namespace",

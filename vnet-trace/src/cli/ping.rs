@@ -65,7 +65,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// As ping(8): lost also when a deadline and a count were given and fewer than that came back.
 fn exit(answer: &Answer, args: &Args) -> Exit {
-    let short = args.asking.deadline.is_some() && args.asking.count.is_some_and(|count| answer.recording.ping.received < count);
+    let short =
+        args.asking.deadline.is_some() && args.asking.count.is_some_and(|count| answer.recording.ping.received < count);
     match answer.diagnosis.verdict {
         Verdict::Delivered if !short => Exit::Good,
         _ => Exit::Lost,

@@ -210,7 +210,9 @@ impl Book {
         }
         let visit = self.packets.get_mut(packet as usize).and_then(|packet| packet.visits.get_mut(visit as usize));
         let Some(visit) = visit else { return self.unrelated.push(pointer) };
-        if matches!(pointer, Pointer::Event(_)) && visit.sightings.iter().all(|other| matches!(other.pointer, Pointer::Frame(_))) {
+        if matches!(pointer, Pointer::Event(_))
+            && visit.sightings.iter().all(|other| matches!(other.pointer, Pointer::Frame(_)))
+        {
             visit.time = time;
         }
         if let Some(said) = said

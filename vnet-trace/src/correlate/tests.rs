@@ -88,7 +88,8 @@ fn a_probe_and_a_capture_of_one_passage_are_one_visit() {
         vec![frame(12, here, Direction::Out, &bytes), frame(12, there, Direction::In, &bytes)],
     );
     assert_eq!(packets.packets.len(), 1);
-    let visits: Vec<_> = packets.packets[0].visits.iter().map(|visit| (visit.at(), visit.way, visit.sightings.len())).collect();
+    let visits: Vec<_> =
+        packets.packets[0].visits.iter().map(|visit| (visit.at(), visit.way, visit.sightings.len())).collect();
     assert_eq!(visits, [(Some(here), Way::Out, 3), (Some(there), Way::In, 2)]);
     // The clock of the probes counts.
     assert_eq!(packets.packets[0].visits[1].time, Nanos(13));

@@ -108,10 +108,7 @@ impl<'a> Case<'a> {
     /// A sysctl's change as a fix, with undo and how to keep it.
     pub fn sysctl_fix(&self, netns: NetnsId, title: &str, risk: Risk, settings: &[(String, i64)]) -> Fix {
         let space = self.netns(netns);
-        let undo = settings
-            .iter()
-            .map(|(key, _)| self.sysctl(netns, key, space.sysctl(key).unwrap_or(0)))
-            .collect();
+        let undo = settings.iter().map(|(key, _)| self.sysctl(netns, key, space.sysctl(key).unwrap_or(0))).collect();
         let lines: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         Fix {
             title: title.to_owned(),
@@ -239,5 +236,4 @@ pub fn fix(title: &str, risk: Risk, commands: Vec<String>, undo: Vec<String>, pe
 }
 
 /// What to say about persistence of what `ip` sets.
-pub const NETWORK_CONFIG: &str =
-    "set it where the device is configured (systemd-networkd, NetworkManager, /etc/network/interfaces, the CNI or the script that makes it)";
+pub const NETWORK_CONFIG: &str = "set it where the device is configured (systemd-networkd, NetworkManager, /etc/network/interfaces, the CNI or the script that makes it)";

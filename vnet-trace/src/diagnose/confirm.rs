@@ -48,7 +48,9 @@ pub struct Sighting<'a> {
 /// Judges one fault.
 pub fn judge(case: &Case<'_>, fault: &Fault) -> Judgement {
     let journey = case.predicted.journeys.iter().find(|journey| {
-        journey.role == fault.role && journey.leg == fault.leg && journey.loss().is_some_and(|loss| loss.decision == fault.loss.decision)
+        journey.role == fault.role
+            && journey.leg == fault.leg
+            && journey.loss().is_some_and(|loss| loss.decision == fault.loss.decision)
     });
     let target = journey.and_then(|journey| journey.headers.dst);
     let seen = sightings(case, fault.role, fault.leg, target);
@@ -145,7 +147,13 @@ pub fn steps<'a>(case: &Case<'a>, role: Role, leg: Leg) -> Vec<&'a Step> {
 }
 
 /// Why a claim can't be true.
-fn refuted(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[(Device, Way)], beyond: &[(Device, Way)]) -> Option<String> {
+fn refuted(
+    case: &Case<'_>,
+    fault: &Fault,
+    seen: &[Sighting<'_>],
+    expected: &[(Device, Way)],
+    beyond: &[(Device, Way)],
+) -> Option<String> {
     // A recording without a single packet says nothing about where they were.
     if case.observed.journeys.is_empty() {
         return None;
@@ -155,7 +163,8 @@ fn refuted(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[(D
     // The place itself may see it arrive; what lies behind may not.
     let place = fault.loss.place.device();
     for sighting in seen {
-        let behind = beyond.contains(&(sighting.device, sighting.way)) && !(sighting.way == Way::In && Some(sighting.device) == place);
+        let behind = beyond.contains(&(sighting.device, sighting.way))
+            && !(sighting.way == Way::In && Some(sighting.device) == place);
         if behind && !is_flooded(fault) {
             return Some(format!("{packet} was seen at {}, behind the place", name(sighting.device)));
         }
@@ -177,7 +186,8 @@ fn refuted(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[(D
     // The kernel gives another reason at the same place.
     for step in steps(case, fault.role, fault.leg) {
         let Action::Dropped { reason: Some(reason), .. } = &step.action else { continue };
-        let here = step.device.is_some() && step.device == fault.loss.place.device && step.netns == fault.loss.place.netns;
+        let here =
+            step.device.is_some() && step.device == fault.loss.place.device && step.netns == fault.loss.place.netns;
         if here && !fits(fault.loss.decision.as_ref(), reason) && !is_vague(reason) {
             return Some(format!("the kernel dropped {packet} there for another reason ({reason})"));
         }
@@ -189,7 +199,8 @@ fn refuted(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[(D
 fn quiet(case: &Case<'_>, device: Device) -> bool {
     use crate::model::snapshot::LinkKind;
     case.link(device).is_none_or(|link| {
-        matches!(link.kind, LinkKind::Vrf { .. } | LinkKind::Openvswitch | LinkKind::Netkit { .. }) || link.is_loopback()
+        matches!(link.kind, LinkKind::Vrf { .. } | LinkKind::Openvswitch | LinkKind::Netkit { .. })
+            || link.is_loopback()
     })
 }
 
@@ -213,7 +224,9 @@ fn is_flooded(fault: &Fault) -> bool {
 fn later_role(case: &Case<'_>, fault: &Fault) -> Option<String> {
     let saw = |role: Role, leg: Leg| !sightings(case, role, leg, None).is_empty();
     match (fault.role, fault.leg) {
-        (Role::Request, _) if saw(Role::Reply, Leg::Return) && !matches!(fault.loss.decision, Some(Decision::Qdisc { .. })) => {
+        (Role::Request, _)
+            if saw(Role::Reply, Leg::Return) && !matches!(fault.loss.decision, Some(Decision::Qdisc { .. })) =>
+        {
             Some("a reply was seen, so the request arrived".to_owned())
         }
         (Role::ArpRequest, leg) => {
@@ -234,7 +247,13 @@ fn later_role(case: &Case<'_>, fault: &Fault) -> Option<String> {
 fn is_vague(reason: &str) -> bool {
     matches!(
         reason,
-        "NOT_SPECIFIED" | "NO_SOCKET" | "QUEUE_PURGE" | "NEIGH_FAILED" | "NEIGH_QUEUEFULL" | "SOCKET_CLOSE" | "OTHERHOST"
+        "NOT_SPECIFIED"
+            | "NO_SOCKET"
+            | "QUEUE_PURGE"
+            | "NEIGH_FAILED"
+            | "NEIGH_QUEUEFULL"
+            | "SOCKET_CLOSE"
+            | "OTHERHOST"
     )
 }
 
@@ -244,10 +263,17 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
     let reasons: &[&str] = match decision {
         Decision::DeviceDown => &["DEV_READY", "QDISC_DROP", "BRIDGE_INGRESS_STP_STATE", "NO_TX_TARGET"],
         Decision::NoCarrier { .. } => &["QDISC_DROP", "DEV_READY", "GENERIC"],
-        Decision::OtherHost { .. } | Decision::ArpDisabled { .. } | Decision::BridgeSuppressed { .. } | Decision::VlanUnknown { .. } => &["OTHERHOST", "NO_TX_TARGET"],
+        Decision::OtherHost { .. }
+        | Decision::ArpDisabled { .. }
+        | Decision::BridgeSuppressed { .. }
+        | Decision::VlanUnknown { .. } => &["OTHERHOST", "NO_TX_TARGET"],
         Decision::TooBig { .. } => &["PKT_TOO_BIG", "NOT_SPECIFIED", "IP_OUTNOROUTES"],
-        Decision::Qdisc { .. } => &["QDISC_DROP", "GENERIC", "OVERLIMIT", "QDISC_OVERLIMIT", "QDISC_CONGESTED", "CONGESTED", "CAKE_FLOOD"],
-        Decision::Tc { .. } => &["TC_INGRESS", "TC_EGRESS", "TC_COOKIE_ERROR", "TC_CHAIN_NOTFOUND", "TC_RECLASSIFY_LOOP"],
+        Decision::Qdisc { .. } => {
+            &["QDISC_DROP", "GENERIC", "OVERLIMIT", "QDISC_OVERLIMIT", "QDISC_CONGESTED", "CONGESTED", "CAKE_FLOOD"]
+        }
+        Decision::Tc { .. } => {
+            &["TC_INGRESS", "TC_EGRESS", "TC_COOKIE_ERROR", "TC_CHAIN_NOTFOUND", "TC_RECLASSIFY_LOOP"]
+        }
         Decision::Xdp { .. } => &["XDP", "NOT_SPECIFIED"],
         Decision::Cgroup { .. } => &["BPF_CGROUP_EGRESS", "SOCKET_FILTER", "NOT_SPECIFIED"],
         Decision::BridgeState { .. } => &["BRIDGE_INGRESS_STP_STATE", "NOT_SPECIFIED", "NO_TX_TARGET"],
@@ -268,12 +294,16 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         Decision::ArpIgnored { .. } | Decision::Netfilter { .. } => &["NETFILTER_DROP"],
         Decision::Ipv6Disabled { .. } => &["IPV6DISABLED"],
         Decision::NoRoute { .. } => &["IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"],
-        Decision::RouteKind { .. } | Decision::PolicyRule { .. } => &["NOT_SPECIFIED", "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"],
+        Decision::RouteKind { .. } | Decision::PolicyRule { .. } => {
+            &["NOT_SPECIFIED", "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"]
+        }
         Decision::NotForwarding { .. } => &["IP_INADDRERRORS"],
         Decision::TtlExpired { .. } => &["IP_INHDR"],
         Decision::RpFilter { .. } => &["IP_RPFILTER"],
         Decision::LocalSource { .. } => &["IP_LOCAL_SOURCE", "NOT_SPECIFIED"],
-        Decision::MartianLoopback { .. } => &["IP_LOCALNET", "IP_INVALID_DEST", "IP_INVALID_SOURCE", "IP_LOCAL_SOURCE", "INVALID_SOURCE"],
+        Decision::MartianLoopback { .. } => {
+            &["IP_LOCALNET", "IP_INVALID_DEST", "IP_INVALID_SOURCE", "IP_LOCAL_SOURCE", "INVALID_SOURCE"]
+        }
         Decision::MartianOther { .. } => &["IP_INVALID_SOURCE", "IP_INVALID_DEST", "IP_LOCALNET", "NOT_SPECIFIED"],
         Decision::Checksum { .. } => &["IP_CSUM", "ICMP_CSUM", "SKB_CSUM", "TCP_CSUM", "UDP_CSUM"],
         Decision::Ipsec { .. } => &["XFRM_POLICY"],
@@ -295,19 +325,39 @@ fn witnesses(case: &Case<'_>, fault: &Fault, target: Option<IpAddr>) -> Vec<Evid
         if step.netns != place.netns {
             continue;
         }
-        let near = step.device.is_none() || place.device.is_none() || step.device == place.device || is_bridge_step(case, step, fault);
+        let near = step.device.is_none()
+            || place.device.is_none()
+            || step.device == place.device
+            || is_bridge_step(case, step, fault);
         let Some(source) = step.sources.first() else { continue };
-        let at = step.device.map_or_else(|| case.netns_name(step.netns), |ifindex| case.place_name(Device::new(step.netns, ifindex)));
+        let at = step
+            .device
+            .map_or_else(|| case.netns_name(step.netns), |ifindex| case.place_name(Device::new(step.netns, ifindex)));
         match &step.action {
-            Action::Dropped { reason: Some(reason), location } if near && fits(fault.loss.decision.as_ref(), reason) && reason != "NOT_SPECIFIED" => {
+            Action::Dropped { reason: Some(reason), location }
+                if near && fits(fault.loss.decision.as_ref(), reason) && reason != "NOT_SPECIFIED" =>
+            {
                 let by = location.as_deref().map_or_else(String::new, |location| format!(" in {location}"));
-                evidence.push(Evidence { source: source.clone(), text: format!("the kernel dropped {packet} at {at}{by}: {reason}") });
+                evidence.push(Evidence {
+                    source: source.clone(),
+                    text: format!("the kernel dropped {packet} at {at}{by}: {reason}"),
+                });
             }
-            Action::Dropped { reason, location: Some(location) } if near && reason.as_deref().is_none_or(|reason| reason == "NOT_SPECIFIED") && fits_location(fault.loss.decision.as_ref(), location) => {
-                evidence.push(Evidence { source: source.clone(), text: format!("the kernel dropped {packet} at {at} in {location}") });
+            Action::Dropped { reason, location: Some(location) }
+                if near
+                    && reason.as_deref().is_none_or(|reason| reason == "NOT_SPECIFIED")
+                    && fits_location(fault.loss.decision.as_ref(), location) =>
+            {
+                evidence.push(Evidence {
+                    source: source.clone(),
+                    text: format!("the kernel dropped {packet} at {at} in {location}"),
+                });
             }
             Action::Seen { site, note } if near && refuses(fault.loss.decision.as_ref(), site, note) => {
-                evidence.push(Evidence { source: source.clone(), text: format!("{site} refused {packet} at {at}: {note}") });
+                evidence.push(Evidence {
+                    source: source.clone(),
+                    text: format!("{site} refused {packet} at {at}: {note}"),
+                });
             }
             _ => {}
         }
@@ -332,21 +382,52 @@ fn is_bridge_step(case: &Case<'_>, step: &Step, fault: &Fault) -> bool {
 fn fits_location(decision: Option<&Decision>, location: &str) -> bool {
     let Some(decision) = decision else { return false };
     let functions: &[&str] = match decision {
-        Decision::RpFilter { .. } | Decision::LocalSource { .. } | Decision::MartianLoopback { .. } | Decision::MartianOther { .. } => &["ip_rcv_finish_core", "ip_rcv_finish_core.constprop.0", "ip_rcv_finish_core.isra.0"],
-        Decision::NotForwarding { .. } | Decision::RouteKind { .. } | Decision::PolicyRule { .. } | Decision::NoRoute { .. } => &["ip_error"],
-        Decision::TtlExpired { .. } | Decision::TooBig { .. } => &["ip_forward", "ip6_forward", "br_dev_queue_push_xmit", "br_nf_dev_queue_xmit", "__dev_forward_skb", "__dev_forward_skb2"],
+        Decision::RpFilter { .. }
+        | Decision::LocalSource { .. }
+        | Decision::MartianLoopback { .. }
+        | Decision::MartianOther { .. } => {
+            &["ip_rcv_finish_core", "ip_rcv_finish_core.constprop.0", "ip_rcv_finish_core.isra.0"]
+        }
+        Decision::NotForwarding { .. }
+        | Decision::RouteKind { .. }
+        | Decision::PolicyRule { .. }
+        | Decision::NoRoute { .. } => &["ip_error"],
+        Decision::TtlExpired { .. } | Decision::TooBig { .. } => &[
+            "ip_forward",
+            "ip6_forward",
+            "br_dev_queue_push_xmit",
+            "br_nf_dev_queue_xmit",
+            "__dev_forward_skb",
+            "__dev_forward_skb2",
+        ],
         Decision::Netfilter { .. } | Decision::ArpIgnored { .. } => &["nf_hook_slow", "nft_do_chain"],
-        Decision::Xdp { .. } => &["do_xdp_generic", "netif_receive_generic_xdp", "veth_xdp_rcv_skb", "veth_poll", "bpf_prog_run_generic_xdp"],
+        Decision::Xdp { .. } => &[
+            "do_xdp_generic",
+            "netif_receive_generic_xdp",
+            "veth_xdp_rcv_skb",
+            "veth_poll",
+            "bpf_prog_run_generic_xdp",
+        ],
         Decision::BridgeState { .. } => &["br_handle_frame", "br_handle_frame_finish"],
         Decision::BridgeVlan { ingress: true, .. } => &["br_allowed_ingress"],
-        Decision::BridgeIsolated { .. } | Decision::BridgeNoFlood { .. } | Decision::BridgeHairpin { .. } | Decision::BridgeFdb { .. } | Decision::BridgeVlan { .. } => &["br_handle_frame_finish", "br_forward", "br_flood"],
+        Decision::BridgeIsolated { .. }
+        | Decision::BridgeNoFlood { .. }
+        | Decision::BridgeHairpin { .. }
+        | Decision::BridgeFdb { .. }
+        | Decision::BridgeVlan { .. } => &["br_handle_frame_finish", "br_forward", "br_flood"],
         Decision::DeviceDown => &["br_handle_frame"],
-        Decision::OtherHost { .. } | Decision::ArpDisabled { .. } | Decision::BridgeSuppressed { .. } => &["ip_rcv_core", "ip6_rcv_core"],
+        Decision::OtherHost { .. } | Decision::ArpDisabled { .. } | Decision::BridgeSuppressed { .. } => {
+            &["ip_rcv_core", "ip6_rcv_core"]
+        }
         Decision::VxlanVni { .. } => &["vxlan_rcv"],
         Decision::VxlanNoRemote { .. } => &["vxlan_xmit"],
         Decision::VxlanPort { .. } => &["__udp4_lib_rcv", "__udp6_lib_rcv", "udp_rcv"],
-        Decision::Qdisc { .. } | Decision::NoCarrier { .. } => &["kfree_skb_list", "kfree_skb_list_reason", "__dev_queue_xmit", "__tcf_kfree_skb_list", "noop_enqueue"],
-        Decision::Tc { .. } => &["__netif_receive_skb_core", "__netif_receive_skb_core.constprop.0", "__dev_queue_xmit"],
+        Decision::Qdisc { .. } | Decision::NoCarrier { .. } => {
+            &["kfree_skb_list", "kfree_skb_list_reason", "__dev_queue_xmit", "__tcf_kfree_skb_list", "noop_enqueue"]
+        }
+        Decision::Tc { .. } => {
+            &["__netif_receive_skb_core", "__netif_receive_skb_core.constprop.0", "__dev_queue_xmit"]
+        }
         _ => &[],
     };
     functions.contains(&location)
@@ -373,11 +454,16 @@ fn told(case: &Case<'_>, fault: &Fault) -> Vec<Evidence> {
                 let from = error.offender.is_none_or(|offender| owns(case, place.netns, offender));
                 from && icmp_fits(fault.loss.decision.as_ref(), icmp, case.recording.question.dst.is_ipv6())
             }
-            (None, Some(errno)) => fault.leg == Leg::Forward && place.netns == asker && errno_fits(fault.loss.decision.as_ref(), errno),
+            (None, Some(errno)) => {
+                fault.leg == Leg::Forward && place.netns == asker && errno_fits(fault.loss.decision.as_ref(), errno)
+            }
             (None, None) => false,
         };
         if fits {
-            evidence.push(Evidence { source: Source::PingError(index), text: format!("the asker was told: {}", error.text) });
+            evidence.push(Evidence {
+                source: Source::PingError(index),
+                text: format!("the asker was told: {}", error.text),
+            });
             break;
         }
     }
@@ -392,12 +478,36 @@ fn owns(case: &Case<'_>, netns: NetnsId, address: IpAddr) -> bool {
 fn icmp_fits(decision: Option<&Decision>, (kind, code): (u8, u8), ipv6: bool) -> bool {
     match decision {
         Some(Decision::TtlExpired { .. }) => kind == if ipv6 { 3 } else { 11 },
-        Some(Decision::TooBig { .. }) => if ipv6 { kind == 2 } else { (kind, code) == (3, 4) },
-        Some(Decision::NotForwarding { .. } | Decision::NoRoute { .. }) => if ipv6 { (kind, code) == (1, 0) } else { kind == 3 && code <= 1 },
+        Some(Decision::TooBig { .. }) => {
+            if ipv6 {
+                kind == 2
+            } else {
+                (kind, code) == (3, 4)
+            }
+        }
+        Some(Decision::NotForwarding { .. } | Decision::NoRoute { .. }) => {
+            if ipv6 {
+                (kind, code) == (1, 0)
+            } else {
+                kind == 3 && code <= 1
+            }
+        }
         Some(Decision::RouteKind { .. } | Decision::PolicyRule { .. }) => kind == if ipv6 { 1 } else { 3 },
-        Some(Decision::NoOwner { .. } | Decision::ArpIgnored { .. } | Decision::NoCarrier { .. }) => if ipv6 { (kind, code) == (1, 3) } else { (kind, code) == (3, 1) },
+        Some(Decision::NoOwner { .. } | Decision::ArpIgnored { .. } | Decision::NoCarrier { .. }) => {
+            if ipv6 {
+                (kind, code) == (1, 3)
+            } else {
+                (kind, code) == (3, 1)
+            }
+        }
         Some(Decision::Netfilter { reject: true, .. }) => kind == if ipv6 { 1 } else { 3 },
-        Some(Decision::PortClosed { .. }) => if ipv6 { (kind, code) == (1, 4) } else { (kind, code) == (3, 3) },
+        Some(Decision::PortClosed { .. }) => {
+            if ipv6 {
+                (kind, code) == (1, 4)
+            } else {
+                (kind, code) == (3, 3)
+            }
+        }
         _ => false,
     }
 }
@@ -415,7 +525,9 @@ fn errno_fits(decision: Option<&Decision>, errno: i32) -> bool {
     match decision {
         Some(Decision::Netfilter { .. } | Decision::Cgroup { .. }) => errno == EPERM,
         Some(Decision::NoRoute { .. }) => matches!(errno, ENETUNREACH | EHOSTUNREACH | EADDRNOTAVAIL),
-        Some(Decision::RouteKind { .. } | Decision::PolicyRule { .. }) => matches!(errno, ENETUNREACH | EHOSTUNREACH | EINVAL | EACCES),
+        Some(Decision::RouteKind { .. } | Decision::PolicyRule { .. }) => {
+            matches!(errno, ENETUNREACH | EHOSTUNREACH | EINVAL | EACCES)
+        }
         Some(Decision::SourceUnusable { .. }) => matches!(errno, EADDRNOTAVAIL | EINVAL),
         Some(Decision::TooBig { .. }) => errno == EMSGSIZE,
         Some(Decision::Qdisc { .. }) => errno == ENOBUFS,
@@ -440,13 +552,18 @@ fn last_seen(case: &Case<'_>, fault: &Fault, seen: &[Sighting<'_>], expected: &[
     };
     vec![Evidence {
         source: source.clone(),
-        text: format!("{} {verb} {}, the last place before", case.packet_name(fault.role), case.place_name(sighting.device)),
+        text: format!(
+            "{} {verb} {}, the last place before",
+            case.packet_name(fault.role),
+            case.place_name(sighting.device)
+        ),
     }]
 }
 
 /// The first place behind the loss that was watched and saw nothing.
 fn absence(case: &Case<'_>, fault: &Fault, beyond: &[(Device, Way)]) -> Vec<Evidence> {
-    let checked: BTreeSet<Device> = beyond.iter().map(|(device, _)| *device).filter(|device| Some(*device) != fault.loss.place.device()).collect();
+    let checked: BTreeSet<Device> =
+        beyond.iter().map(|(device, _)| *device).filter(|device| Some(*device) != fault.loss.place.device()).collect();
     let next = beyond.iter().map(|(device, _)| *device).find(|device| checked.contains(device));
     next.and_then(|device| {
         let absence = Absence::of(fault.role, device, &case.recording.sight)?;

@@ -33,7 +33,11 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
     let mut named = findings.next().unwrap_or_default();
     let later: Vec<Finding> = findings.filter_map(|named| named.into_iter().next()).collect();
     if named.is_empty() {
-        diagnosis.leads.push(format!("the configuration loses {} at {}, for a reason that has no name", case.packet_name(first.role), case.at(&first.loss.place)));
+        diagnosis.leads.push(format!(
+            "the configuration loses {} at {}, for a reason that has no name",
+            case.packet_name(first.role),
+            case.at(&first.loss.place)
+        ));
         diagnosis.also.extend(later);
         return diagnosis;
     }
@@ -77,7 +81,11 @@ fn without_fault(case: &Case<'_>, diagnosis: &mut Diagnosis) {
             }
             Fate::Cut { netns, device } => {
                 let place = Place { netns, device, function: None };
-                diagnosis.leads.push(format!("the way of {} can't be told beyond {}", case.packet_name(journey.role), case.at(&place)));
+                diagnosis.leads.push(format!(
+                    "the way of {} can't be told beyond {}",
+                    case.packet_name(journey.role),
+                    case.at(&place)
+                ));
                 return;
             }
             Fate::Delivered { .. } | Fate::Lost(_) => {}
@@ -91,7 +99,12 @@ fn without_fault(case: &Case<'_>, diagnosis: &mut Diagnosis) {
 /// What can't be read on the way before a fault; on the whole way if there is none.
 fn doubts<'a>(case: &Case<'a>, before: Option<&Fault>) -> Vec<(Place, &'a Opaque)> {
     let ends = |journey: &Journey| {
-        before.is_some_and(|fault| journey.leg == fault.leg && journey.loss().is_some_and(|loss| loss.decision == fault.loss.decision && loss.place == fault.loss.place))
+        before.is_some_and(|fault| {
+            journey.leg == fault.leg
+                && journey
+                    .loss()
+                    .is_some_and(|loss| loss.decision == fault.loss.decision && loss.place == fault.loss.place)
+        })
     };
     let mut found = Vec::new();
     for journey in &case.predicted.journeys {
@@ -109,7 +122,11 @@ fn doubts<'a>(case: &Case<'a>, before: Option<&Fault>) -> Vec<(Place, &'a Opaque
 
 fn tell_doubts(case: &Case<'_>, doubts: &[(Place, &Opaque)], diagnosis: &mut Diagnosis) {
     for (place, opaque) in doubts {
-        let lead = format!("{} at {} decides as well, and can't be read: only asking shows what it does", unexplained::word(opaque), case.at(place));
+        let lead = format!(
+            "{} at {} decides as well, and can't be read: only asking shows what it does",
+            unexplained::word(opaque),
+            case.at(place)
+        );
         if !diagnosis.leads.contains(&lead) {
             diagnosis.leads.push(lead);
         }
@@ -142,12 +159,19 @@ fn kernel_says(case: &Case<'_>, fault: &Fault) -> Option<Evidence> {
         )
     );
     let place = &fault.loss.place;
-    let (index, answer, errno) = case.recording.answers.iter().enumerate().find_map(|(index, answer)| match answer.answer {
-        RouteResult::Errno(errno) if routing && answer.netns == place.netns && Some(answer.dst) == fault.headers.dst => Some((index, answer, errno)),
-        _ => None,
-    })?;
+    let (index, answer, errno) =
+        case.recording.answers.iter().enumerate().find_map(|(index, answer)| match answer.answer {
+            RouteResult::Errno(errno)
+                if routing && answer.netns == place.netns && Some(answer.dst) == fault.headers.dst =>
+            {
+                Some((index, answer, errno))
+            }
+            _ => None,
+        })?;
     let from = answer.src.map_or_else(String::new, |src| format!(" from {src}"));
-    let by = answer.iif.map_or_else(String::new, |iif| format!(" coming in by {}", case.place_name(Device::new(answer.netns, iif))));
+    let by = answer
+        .iif
+        .map_or_else(String::new, |iif| format!(" coming in by {}", case.place_name(Device::new(answer.netns, iif))));
     let said = std::io::Error::from_raw_os_error(errno).to_string();
     let said = said.split(" (os error").next().unwrap_or_default().to_owned();
     Some(Evidence {

@@ -49,11 +49,16 @@ fn refusing_route(case: &Case<'_>, fault: &Fault, code: &str, word: &str, verb: 
     let dst = space.routes.get(route).map_or_else(|| "a prefix".to_owned(), |route| route.dst.to_string());
     let table = space.routes.get(route).map_or(254, |route| route.table);
     let what = no_route::what(case, fault);
-    let mut finding = case.finding(fault, code, format!("the {word} route {dst} of {} {verb} {what}", case.netns_name(netns)));
+    let mut finding =
+        case.finding(fault, code, format!("the {word} route {dst} of {} {verb} {what}", case.netns_name(netns)));
     finding.evidence.push(case.state(netns, &format!("route {word} {dst} table {table}"), "it is the longest match"));
     let family = if space.routes.get(route).is_some_and(|route| route.dst.addr().is_ipv6()) { "-6 " } else { "" };
     let in_table = if table == 254 { String::new() } else { format!(" table {table}") };
-    let metric = space.routes.get(route).filter(|route| route.metric != 0).map_or_else(String::new, |route| format!(" metric {}", route.metric));
+    let metric = space
+        .routes
+        .get(route)
+        .filter(|route| route.metric != 0)
+        .map_or_else(String::new, |route| format!(" metric {}", route.metric));
     finding.fixes.push(fix(
         "remove that route",
         Risk::ChangesPolicy,
@@ -77,7 +82,9 @@ fn unanswerable(fault: &Fault) -> Option<IpAddr> {
     match fault.loss.decision.as_ref()? {
         Decision::NoRoute { dst, .. } => Some(*dst),
         Decision::NoOwner { gateway: false, address } => Some(*address),
-        Decision::NoOwner { gateway: true, .. } | Decision::NotForwarding { .. } | Decision::RouteKind { .. } => fault.headers.dst,
+        Decision::NoOwner { gateway: true, .. } | Decision::NotForwarding { .. } | Decision::RouteKind { .. } => {
+            fault.headers.dst
+        }
         _ => None,
     }
 }

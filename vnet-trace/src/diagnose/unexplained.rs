@@ -82,7 +82,10 @@ fn parting(case: &Case<'_>, journey: &Journey, seen: &[Sighting<'_>]) -> Option<
     let start = if any { from + 1 } else { 0 };
     let missed = journey.steps.iter().enumerate().skip(start).find(|(_, step)| {
         passes(step).is_some_and(|(device, _)| {
-            case.recording.sight.watched(device) && case.link(device).is_some_and(|link| !link.is_loopback() && !matches!(link.kind, LinkKind::Vrf { .. } | LinkKind::Openvswitch))
+            case.recording.sight.watched(device)
+                && case.link(device).is_some_and(|link| {
+                    !link.is_loopback() && !matches!(link.kind, LinkKind::Vrf { .. } | LinkKind::Openvswitch)
+                })
         })
     });
     // Nothing was seen of it at all, and it was not even waited for: it belongs to a later part of the exchange.
@@ -106,9 +109,11 @@ fn is_answered(case: &Case<'_>, journey: &Journey) -> bool {
 /// The reply is expected to stay inside its namespace, where it may not be seen.
 fn over_lo(case: &Case<'_>) -> bool {
     case.predicted.with_role(Role::Reply, Leg::Return).next().is_some_and(|reply| {
-        reply.steps.iter().filter_map(|step| Some(Device::new(step.netns, step.device?))).all(|device| {
-            case.link(device).is_some_and(crate::model::snapshot::Link::is_loopback)
-        })
+        reply
+            .steps
+            .iter()
+            .filter_map(|step| Some(Device::new(step.netns, step.device?)))
+            .all(|device| case.link(device).is_some_and(crate::model::snapshot::Link::is_loopback))
     })
 }
 
@@ -130,17 +135,24 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
         let device = place.device();
         if let Some(found) = opaques(journey, part).into_iter().find_map(|(at, opaque)| {
             let decision = decision_of(opaque)?;
-            let here = at.netns == place.netns && (at.device == place.device || at.device.is_none() || place.device.is_none());
+            let here =
+                at.netns == place.netns && (at.device == place.device || at.device.is_none() || place.device.is_none());
             (here && fits(Some(&decision), reason)).then_some(decision)
         }) {
             return Some(fault(journey, place, found));
         }
         let decision = match reason.as_str() {
-            "TC_INGRESS" => Decision::Tc { filter: device.and_then(|device| only_filter(case, device, true)), ingress: true },
-            "TC_EGRESS" => Decision::Tc { filter: device.and_then(|device| only_filter(case, device, false)), ingress: false },
+            "TC_INGRESS" => {
+                Decision::Tc { filter: device.and_then(|device| only_filter(case, device, true)), ingress: true }
+            }
+            "TC_EGRESS" => {
+                Decision::Tc { filter: device.and_then(|device| only_filter(case, device, false)), ingress: false }
+            }
             "XDP" => Decision::Xdp { id: None },
             "QDISC_DROP" | "OVERLIMIT" | "CONGESTED" => {
-                let qdisc = device.and_then(|device| case.netns(device.netns).qdiscs.iter().position(|qdisc| qdisc.ifindex == device.ifindex));
+                let qdisc = device.and_then(|device| {
+                    case.netns(device.netns).qdiscs.iter().position(|qdisc| qdisc.ifindex == device.ifindex)
+                });
                 Decision::Qdisc { qdisc }
             }
             "IP_CSUM" => checksum(journey, "ip"),
@@ -158,7 +170,11 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
 /// The only filter of a device in one direction, if there is just one.
 fn only_filter(case: &Case<'_>, device: Device, ingress: bool) -> Option<usize> {
     let netns = case.netns(device.netns);
-    let mut fitting = netns.filters.iter().enumerate().filter(|(_, filter)| filter.ifindex == device.ifindex && filter.ingress == ingress);
+    let mut fitting = netns
+        .filters
+        .iter()
+        .enumerate()
+        .filter(|(_, filter)| filter.ifindex == device.ifindex && filter.ingress == ingress);
     let first = fitting.next()?;
     fitting.next().is_none().then_some(first.0)
 }
@@ -247,7 +263,9 @@ pub fn word(opaque: &Opaque) -> String {
         Opaque::Tc { ingress, .. } => format!("a tc filter on {}", if *ingress { "ingress" } else { "egress" }),
         Opaque::Cgroup { .. } => "a cgroup program".to_owned(),
         Opaque::Qdisc { .. } => "a queueing discipline".to_owned(),
-        Opaque::Rule { rules, .. } => rules.first().map_or_else(|| "a rule".to_owned(), |rule| format!("the rule {}", rule.text)),
+        Opaque::Rule { rules, .. } => {
+            rules.first().map_or_else(|| "a rule".to_owned(), |rule| format!("the rule {}", rule.text))
+        }
         Opaque::Switch { bridge } => format!("Open vSwitch bridge {bridge}"),
         Opaque::Outside => "something outside".to_owned(),
     }
@@ -259,7 +277,11 @@ fn by_errno(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
     if journey.role != Role::Request || !case.recording.ping.errors.iter().any(|error| error.errno == Some(EPERM)) {
         return None;
     }
-    let place = Place { netns: case.recording.question.netns, device: None, function: Some("__cgroup_bpf_run_filter_skb".to_owned()) };
+    let place = Place {
+        netns: case.recording.question.netns,
+        device: None,
+        function: Some("__cgroup_bpf_run_filter_skb".to_owned()),
+    };
     let egress = case.snapshot().cgroup_programs.iter().position(|program| program.attach.contains("egress"))?;
     Some(fault(journey, place, Decision::Cgroup { program: Some(egress) }))
 }
@@ -275,15 +297,21 @@ fn beyond_sight(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
 
 fn lead(case: &Case<'_>, journey: &Journey, part: &Part) -> String {
     let packet = case.packet_name(journey.role);
-    let next = journey.steps.get(part.to.saturating_sub(1)).and_then(|step| Some(Device::new(step.netns, step.device?)));
+    let next =
+        journey.steps.get(part.to.saturating_sub(1)).and_then(|step| Some(Device::new(step.netns, step.device?)));
     match (part.last, next) {
         (Some(last), Some(next)) if last != next => format!(
             "{packet} was seen at {} and not at {}, where the configuration would have brought it: look at what is between them",
             case.place_name(last),
             case.place_name(next)
         ),
-        (Some(last), _) => format!("{packet} was last seen at {}, and nothing in the configuration stops it there", case.place_name(last)),
-        (None, Some(next)) => format!("{packet} was not even seen at {}, the first device on its way", case.place_name(next)),
+        (Some(last), _) => format!(
+            "{packet} was last seen at {}, and nothing in the configuration stops it there",
+            case.place_name(last)
+        ),
+        (None, Some(next)) => {
+            format!("{packet} was not even seen at {}, the first device on its way", case.place_name(next))
+        }
         (None, None) => format!("{packet} was not seen"),
     }
 }

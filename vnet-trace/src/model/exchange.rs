@@ -800,7 +800,8 @@ impl Journey {
                     && matches!(last_passage(&self.steps[start..at]), Some(Action::Transmitted)));
             if ends {
                 let steps = &self.steps[start..at];
-                let ingress = steps.iter().find(|step| matches!(step.action, Action::Received)).and_then(|step| step.device);
+                let ingress =
+                    steps.iter().find(|step| matches!(step.action, Action::Received)).and_then(|step| step.device);
                 let egress = steps
                     .iter()
                     .rev()

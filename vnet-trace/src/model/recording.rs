@@ -146,7 +146,12 @@ impl Recording {
     /// Whether nothing was sent and nobody listened: all that is known is the configuration.
     pub fn is_foretold(&self) -> bool {
         let PingOutcome { sent, received, errors, started, .. } = &self.ping;
-        *started == Nanos(0) && *sent == 0 && *received == 0 && errors.is_empty() && self.events.is_empty() && self.frames.is_empty()
+        *started == Nanos(0)
+            && *sent == 0
+            && *received == 0
+            && errors.is_empty()
+            && self.events.is_empty()
+            && self.frames.is_empty()
     }
 
     /// The devices on which something was captured or could have been.

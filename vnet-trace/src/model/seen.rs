@@ -47,7 +47,8 @@ impl Exchange {
     /// Whether a packet of this role was seen at this device in this direction, and who says so.
     pub fn seen_at(&self, role: Role, leg: Leg, device: Device, direction: Direction) -> Option<Sighting> {
         let is_it = |step: &&Step| passes(step) == Some((device, direction));
-        let mut steps = self.with_role(role, leg).flat_map(Journey::branches).flat_map(|branch| &branch.steps).filter(is_it);
+        let mut steps =
+            self.with_role(role, leg).flat_map(Journey::branches).flat_map(|branch| &branch.steps).filter(is_it);
         let first = steps.next()?;
         let mut sighting = Sighting { device, direction, time: first.time, sources: first.sources.clone() };
         for step in steps {
@@ -167,7 +168,16 @@ mod tests {
 
     fn journey(steps: Vec<Step>, copies: Vec<Journey>) -> Journey {
         let fate = Fate::Cut { netns: NetnsId(0), device: None };
-        Journey { role: Role::ArpRequest, leg: Leg::Forward, seq: None, headers: Headers::default(), steps, copies, fate, beyond: Vec::new() }
+        Journey {
+            role: Role::ArpRequest,
+            leg: Leg::Forward,
+            seq: None,
+            headers: Headers::default(),
+            steps,
+            copies,
+            fate,
+            beyond: Vec::new(),
+        }
     }
 
     fn device(index: u32) -> Device {
@@ -176,7 +186,10 @@ mod tests {
 
     #[test]
     fn sightings_are_places_with_all_their_witnesses() {
-        let copy = journey(vec![step(3, 3, Action::Received), step(4, 3, Action::Dropped { reason: None, location: None })], vec![]);
+        let copy = journey(
+            vec![step(3, 3, Action::Received), step(4, 3, Action::Dropped { reason: None, location: None })],
+            vec![],
+        );
         let main = journey(vec![step(1, 1, Action::Transmitted), step(2, 2, Action::Received)], vec![copy]);
         let again = journey(vec![step(5, 1, Action::Queued), step(6, 1, Action::Transmitted)], vec![]);
         let exchange = Exchange { journeys: vec![main, again], ..Exchange::default() };

@@ -64,10 +64,8 @@ impl Walk<'_> {
             trail.block(Place::at(bridge, "br_handle_frame"), Decision::DeviceDown);
         } else if settings.state != FORWARDING {
             let function = if settings.state == LEARNING { "br_handle_frame_finish" } else { "br_handle_frame" };
-            trail.block(
-                Place::at(port, function),
-                Decision::BridgeState { port, state: settings.state, ingress: true },
-            );
+            trail
+                .block(Place::at(port, function), Decision::BridgeState { port, state: settings.state, ingress: true });
         }
         if self.bridge_hook(&mut trail, Hook::Prerouting, bridge, Some(port), None, &mut frame) == Verdict::Taken {
             return vec![Branch { trail, end: End::Dead }];
@@ -144,10 +142,9 @@ impl Walk<'_> {
     }
 
     fn knows_source(&self, bridge: Device, port: Device, frame: &Frame) -> bool {
-        self.netns(bridge.netns)
-            .fdb
-            .iter()
-            .any(|entry| entry.master == Some(bridge.ifindex) && entry.mac == frame.src && entry.ifindex == port.ifindex)
+        self.netns(bridge.netns).fdb.iter().any(|entry| {
+            entry.master == Some(bridge.ifindex) && entry.mac == frame.src && entry.ifindex == port.ifindex
+        })
     }
 
     /// br_handle_frame_finish after the checks: answer in the owner's stead, forward, flood, pass up.
@@ -198,7 +195,14 @@ impl Walk<'_> {
                     let mut guess = trail;
                     guess.block(
                         Place::at(port, "br_forward"),
-                        Decision::BridgeFdb { to: port, local: false, mac: frame.dst, vlan: inside.vlan.id(), owner: Some(owner), fixed },
+                        Decision::BridgeFdb {
+                            to: port,
+                            local: false,
+                            mac: frame.dst,
+                            vlan: inside.vlan.id(),
+                            owner: Some(owner),
+                            fixed,
+                        },
                     );
                     branches.extend(self.flood(&guess, &inside, &frame, FloodKind::UnknownUnicast));
                 }
@@ -221,10 +225,14 @@ impl Walk<'_> {
         let fits = |entry: &&crate::model::snapshot::FdbEntry| {
             entry.mac == mac
                 && (entry.master == Some(bridge.ifindex) || entry.master.is_none() && entry.ifindex == bridge.ifindex)
-                && (entry.vlan == vlan || vlan.is_none() && entry.vlan.is_none() || entry.vlan.is_none() && inside.vlan == Vlan::Any)
+                && (entry.vlan == vlan
+                    || vlan.is_none() && entry.vlan.is_none()
+                    || entry.vlan.is_none() && inside.vlan == Vlan::Any)
         };
         let entry = netns.fdb.iter().filter(fits).max_by_key(|entry| (entry.is_local(), entry.is_static()));
-        let own_port = |port: Device| self.link(port).is_some_and(|link| link.master == Some(bridge.ifindex) && link.mac == Some(mac));
+        let own_port = |port: Device| {
+            self.link(port).is_some_and(|link| link.master == Some(bridge.ifindex) && link.mac == Some(mac))
+        };
         if let Some(entry) = entry {
             let port = Device::new(bridge.netns, entry.ifindex);
             // Every port's own address is a local entry by itself; one that is no port's own was set by hand.
@@ -257,7 +265,10 @@ impl Walk<'_> {
         }
         for link in &self.netns(inside.bridge.netns).links {
             let device = Device::new(inside.bridge.netns, link.index);
-            if inside.ingress.is_some() && Some(device) != inside.ingress && self.bridges_it_could_join(device).contains(&inside.bridge) {
+            if inside.ingress.is_some()
+                && Some(device) != inside.ingress
+                && self.bridges_it_could_join(device).contains(&inside.bridge)
+            {
                 let mut guess = trail.clone();
                 guess.block(Place::at(device, "br_flood"), Decision::NotAttached { bridge: Some(inside.bridge) });
                 branches.extend(self.transmit(guess, device, frame.clone()));
@@ -267,7 +278,14 @@ impl Walk<'_> {
     }
 
     /// should_deliver and what follows: one copy out of one port.
-    fn forward_to(&mut self, mut trail: Trail, inside: &Inside, port: Device, mut frame: Frame, flood: Option<FloodKind>) -> Vec<Branch> {
+    fn forward_to(
+        &mut self,
+        mut trail: Trail,
+        inside: &Inside,
+        port: Device,
+        mut frame: Frame,
+        flood: Option<FloodKind>,
+    ) -> Vec<Branch> {
         let settings = self.port(port);
         let function = if flood.is_some() { "br_flood" } else { "br_forward" };
         let place = || Place::at(port, function);
@@ -285,9 +303,15 @@ impl Walk<'_> {
             trail.block(place(), Decision::BridgeState { port, state: settings.state, ingress: false });
         }
         match flood {
-            Some(kind @ FloodKind::UnknownUnicast) if !settings.flood => trail.block(place(), Decision::BridgeNoFlood { port, kind }),
-            Some(kind @ FloodKind::Multicast) if !settings.mcast_flood => trail.block(place(), Decision::BridgeNoFlood { port, kind }),
-            Some(kind @ FloodKind::Broadcast) if !settings.bcast_flood => trail.block(place(), Decision::BridgeNoFlood { port, kind }),
+            Some(kind @ FloodKind::UnknownUnicast) if !settings.flood => {
+                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+            }
+            Some(kind @ FloodKind::Multicast) if !settings.mcast_flood => {
+                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+            }
+            Some(kind @ FloodKind::Broadcast) if !settings.bcast_flood => {
+                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+            }
             _ => {}
         }
         if inside.answered && settings.neigh_suppress {
@@ -296,7 +320,11 @@ impl Walk<'_> {
         let untagged = match inside.vlan {
             Vlan::Unfiltered | Vlan::Any => true,
             Vlan::Id(vid) => {
-                let entry = self.netns(port.netns).bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex && vlan.vid == vid);
+                let entry = self
+                    .netns(port.netns)
+                    .bridge_vlans
+                    .iter()
+                    .find(|vlan| vlan.ifindex == port.ifindex && vlan.vid == vid);
                 if entry.is_none() {
                     trail.block(place(), Decision::BridgeVlan { port, vid: Some(vid), ingress: false });
                 }
@@ -307,7 +335,9 @@ impl Walk<'_> {
             if inside.ingress.is_none() && hook == Hook::Forward {
                 continue;
             }
-            if self.bridge_hook(&mut trail, hook, inside.bridge, inside.ingress, Some(port), &mut frame) == Verdict::Taken {
+            if self.bridge_hook(&mut trail, hook, inside.bridge, inside.ingress, Some(port), &mut frame)
+                == Verdict::Taken
+            {
                 return vec![Branch { trail, end: End::Dead }];
             }
         }
@@ -317,7 +347,10 @@ impl Walk<'_> {
         let mtu = self.link(port).map_or(u32::MAX, |link| link.mtu);
         // br_dev_queue_push_xmit: is_skb_forwardable leaves room for one VLAN tag.
         if frame.len() > mtu.saturating_add(4) {
-            trail.block(Place::at(port, "br_dev_queue_push_xmit"), Decision::TooBig { len: frame.len(), mtu, icmp: false });
+            trail.block(
+                Place::at(port, "br_dev_queue_push_xmit"),
+                Decision::TooBig { len: frame.len(), mtu, icmp: false },
+            );
         }
         trail.step(port, Action::BridgeForwarded { bridge: inside.bridge.ifindex, flooded: flood.is_some() });
         self.transmit(trail, port, frame)
@@ -333,7 +366,9 @@ impl Walk<'_> {
                     Place::at(bridge, "br_pass_frame_up"),
                     Decision::BridgeVlan { port: bridge, vid: Some(vid), ingress: false },
                 ),
-                Some(entry) if !entry.untagged => frame.tags.insert(0, (self.bridge_info(bridge).vlan_protocol.max(0x8100), vid)),
+                Some(entry) if !entry.untagged => {
+                    frame.tags.insert(0, (self.bridge_info(bridge).vlan_protocol.max(0x8100), vid))
+                }
                 Some(_) => {}
             }
         }
@@ -348,7 +383,8 @@ impl Walk<'_> {
     fn suppress(&self, trail: &Trail, inside: &mut Inside, frame: &Frame) -> Option<Branch> {
         let Payload::Resolution(Resolution { reply: false, target, .. }) = frame.payload else { return None };
         let ports = self.ports_of(inside.bridge);
-        let suppressing: BTreeSet<Device> = ports.iter().copied().filter(|port| self.port(*port).neigh_suppress).collect();
+        let suppressing: BTreeSet<Device> =
+            ports.iter().copied().filter(|port| self.port(*port).neigh_suppress).collect();
         let proxying = ports.iter().any(|port| self.port(*port).proxyarp || self.port(*port).proxyarp_wifi);
         if suppressing.is_empty() && !proxying {
             return None;
@@ -386,9 +422,16 @@ impl Walk<'_> {
         }
         let dst = packet.dst;
         let netns = self.netns(inside.bridge.netns);
-        let flow = super::fib::Flow { src: Some(packet.src), iif: Some(inside.bridge.ifindex), mark: packet.mark, ..super::fib::Flow::to(dst) };
+        let flow = super::fib::Flow {
+            src: Some(packet.src),
+            iif: Some(inside.bridge.ifindex),
+            mark: packet.mark,
+            ..super::fib::Flow::to(dst)
+        };
         let found = super::fib::lookup(netns, &flow).ok()?;
-        if found.nexthop.oif != Some(inside.bridge.ifindex) || netns.routes[found.route].kind != crate::model::snapshot::RouteKind::Unicast {
+        if found.nexthop.oif != Some(inside.bridge.ifindex)
+            || netns.routes[found.route].kind != crate::model::snapshot::RouteKind::Unicast
+        {
             return None;
         }
         let next = found.nexthop.gateway.unwrap_or(dst);
@@ -403,9 +446,10 @@ impl Walk<'_> {
     }
 
     fn port_of_mac(&self, inside: &Inside, mac: MacAddr) -> Option<(Device, bool, bool)> {
-        let port = self.ports_of(inside.bridge).into_iter().find(|port| {
-            self.snapshot.peer(*port).is_some_and(|peer| self.mac(peer) == mac)
-        })?;
+        let port = self
+            .ports_of(inside.bridge)
+            .into_iter()
+            .find(|port| self.snapshot.peer(*port).is_some_and(|peer| self.mac(peer) == mac))?;
         Some((port, false, false))
     }
 

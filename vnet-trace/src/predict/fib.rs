@@ -38,7 +38,17 @@ pub struct Flow {
 impl Flow {
     /// A flow from anywhere to `dst`, with nothing else demanded.
     pub fn to(dst: IpAddr) -> Self {
-        Self { dst, src: None, iif: None, oif: None, mark: 0, tos: 0, protocol: 1, ignore_linkstate: false, strict: true }
+        Self {
+            dst,
+            src: None,
+            iif: None,
+            oif: None,
+            mark: 0,
+            tos: 0,
+            protocol: 1,
+            ignore_linkstate: false,
+            strict: true,
+        }
     }
 }
 
@@ -344,9 +354,10 @@ fn nexthop_usable(netns: &Netns, nexthop: &Nexthop, flow: &Flow, route: &Route) 
 
 /// The position of the local route for an address, in the local table or the table of a VRF.
 pub fn local_route(netns: &Netns, address: IpAddr) -> Option<usize> {
-    netns.routes.iter().position(|route| {
-        route.kind == RouteKind::Local && !route.cached && route.dst.contains(&address)
-    })
+    netns
+        .routes
+        .iter()
+        .position(|route| route.kind == RouteKind::Local && !route.cached && route.dst.contains(&address))
 }
 
 /// Whether packets to this address are delivered here: what `inet_addr_type` calls RTN_LOCAL.
@@ -456,11 +467,7 @@ fn select_v6(netns: &Netns, oif: Option<IfIndex>, dst: IpAddr) -> Option<IpAddr>
         .max_by(|(a, a6), (b, b6)| {
             let key = |entry: &crate::model::snapshot::Address, address: &std::net::Ipv6Addr| {
                 let own = v6_scope(address);
-                let fits = if own == scope {
-                    2
-                } else {
-                    i32::from(own > scope)
-                };
+                let fits = if own == scope { 2 } else { i32::from(own > scope) };
                 (
                     *address == dst6,
                     fits,
@@ -495,8 +502,7 @@ fn common_prefix(a: &std::net::Ipv6Addr, b: &std::net::Ipv6Addr) -> u32 {
 /// Whether a device can carry packets: up, and with carrier as far as its driver says.
 pub fn has_carrier(snapshot: &Snapshot, device: Device) -> bool {
     snapshot.link(device).is_some_and(|link| {
-        link.carrier
-            && !matches!(link.operstate, OperState::Down | OperState::LowerLayerDown | OperState::NotPresent)
+        link.carrier && !matches!(link.operstate, OperState::Down | OperState::LowerLayerDown | OperState::NotPresent)
             || link.is_loopback()
     })
 }

@@ -5,13 +5,13 @@ use crate::model::id::{Device, MacAddr, NetnsId};
 use crate::model::netfilter::{Hook, RuleRef};
 use crate::model::snapshot::LinkKind;
 
+use super::fib;
 use super::frame::{Carries, Frame, Packet, Payload, Trail};
 use super::netfilter::context::{self, Answer, BridgePorts, HookContext, Oracle};
-use super::netfilter::{evaluate, in_ip_header, words};
 use super::netfilter::outcome::{Change, Outcome, Taken, Would};
 use super::netfilter::packet::{self as rules, Conntrack, CtState, Ether, NatBinding, Transport, Tuple};
+use super::netfilter::{evaluate, in_ip_header, words};
 use super::walk::{Tracked, Walk};
-use super::fib;
 
 /// Whether a hook let a packet through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,23 +59,30 @@ pub struct Refused {
 }
 
 impl Oracle for Host<'_> {
-    fn address_type(&self, address: std::net::IpAddr, device: Option<&context::Device>) -> Answer<context::AddressType> {
+    fn address_type(
+        &self,
+        address: std::net::IpAddr,
+        device: Option<&context::Device>,
+    ) -> Answer<context::AddressType> {
         use context::AddressType;
         if address.is_multicast() {
             return Answer::Is(AddressType::Multicast);
         }
         if let Some(device) = device {
-            let own = self.netns.link_by_name(&device.name).is_some_and(|link| {
-                self.netns.addresses_of(link.index).any(|entry| entry.address == address)
-            });
+            let own = self
+                .netns
+                .link_by_name(&device.name)
+                .is_some_and(|link| self.netns.addresses_of(link.index).any(|entry| entry.address == address));
             return Answer::Is(if own { AddressType::Local } else { AddressType::Unicast });
         }
         if fib::is_local(self.netns, address) {
             return Answer::Is(AddressType::Local);
         }
-        let broadcast = self.netns.routes.iter().any(|route| {
-            route.kind == crate::model::snapshot::RouteKind::Broadcast && route.dst.addr() == address
-        });
+        let broadcast = self
+            .netns
+            .routes
+            .iter()
+            .any(|route| route.kind == crate::model::snapshot::RouteKind::Broadcast && route.dst.addr() == address);
         if broadcast {
             return Answer::Is(AddressType::Broadcast);
         }
@@ -90,7 +97,12 @@ impl Oracle for Host<'_> {
         }
     }
 
-    fn route_device(&self, address: std::net::IpAddr, mark: u32, device: Option<&context::Device>) -> Answer<context::Device> {
+    fn route_device(
+        &self,
+        address: std::net::IpAddr,
+        mark: u32,
+        device: Option<&context::Device>,
+    ) -> Answer<context::Device> {
         let oif = device.and_then(|device| self.netns.link_by_name(&device.name)).map(|link| link.index);
         let flow = fib::Flow { mark, oif, ..fib::Flow::to(address) };
         match fib::lookup(self.netns, &flow) {
@@ -114,7 +126,10 @@ impl Oracle for Host<'_> {
 
     fn primary_address(&self, device: &context::Device, like: std::net::IpAddr) -> Answer<std::net::IpAddr> {
         let Some(link) = self.netns.link_by_name(&device.name) else { return Answer::Unknown };
-        let first = self.netns.addresses_of(link.index).find(|entry| entry.address.is_ipv4() == like.is_ipv4() && entry.scope == 0);
+        let first = self
+            .netns
+            .addresses_of(link.index)
+            .find(|entry| entry.address.is_ipv4() == like.is_ipv4() && entry.scope == 0);
         first.map_or(Answer::None, |entry| Answer::Is(entry.address))
     }
 }
@@ -187,8 +202,21 @@ impl Walk<'_> {
     }
 
     /// One hook of the IP layer.
-    pub fn ip_hook(&mut self, trail: &mut Trail, netns: NetnsId, hook: Hook, input: Option<Device>, output: Option<Device>, packet: &mut Packet, begun: &mut Begun) {
-        let context = HookContext::ip(hook, input.map(|device| self.rule_device(device)), output.map(|device| self.rule_device(device)));
+    pub fn ip_hook(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        hook: Hook,
+        input: Option<Device>,
+        output: Option<Device>,
+        packet: &mut Packet,
+        begun: &mut Begun,
+    ) {
+        let context = HookContext::ip(
+            hook,
+            input.map(|device| self.rule_device(device)),
+            output.map(|device| self.rule_device(device)),
+        );
         let at = match hook {
             Hook::Prerouting | Hook::Input => input,
             Hook::Forward => input.or(output),
@@ -203,7 +231,10 @@ impl Walk<'_> {
     }
 
     /// Asks the rules and carries their answer out on the packet.
-    #[expect(clippy::too_many_arguments, reason = "hook, place and packet are given by the caller's layer, and differ in each")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "hook, place and packet are given by the caller's layer, and differ in each"
+    )]
     fn ask_rules(
         &mut self,
         trail: &mut Trail,
@@ -241,7 +272,12 @@ impl Walk<'_> {
                     failed: miss
                         .failed
                         .iter()
-                        .map(|failed| (words::condition(&failed.condition), words::actual(&failed.condition, failed.actual.as_ref())))
+                        .map(|failed| {
+                            (
+                                words::condition(&failed.condition),
+                                words::actual(&failed.condition, failed.actual.as_ref()),
+                            )
+                        })
                         .collect(),
                 });
             }
@@ -262,14 +298,25 @@ impl Walk<'_> {
                         certain: or_earlier.is_empty(),
                     },
                 );
-                self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked, leg: self.leg, resolution: false });
+                self.refused.push(Refused {
+                    netns,
+                    rule: loss.at.clone(),
+                    context: context.clone(),
+                    packet: asked,
+                    leg: self.leg,
+                    resolution: false,
+                });
                 return Verdict::Pass;
             }
             Outcome::Taken { by, how } => {
                 decided.push(by.clone());
                 match how {
                     Taken::Queued { .. } => {
-                        trail.step_in(netns, at.map(|device| device.ifindex), Action::Opaque(Opaque::Rule { hook, rules: decided.clone() }));
+                        trail.step_in(
+                            netns,
+                            at.map(|device| device.ifindex),
+                            Action::Opaque(Opaque::Rule { hook, rules: decided.clone() }),
+                        );
                     }
                     Taken::ArpAnswered | Taken::Forwarded => verdict = Verdict::Taken,
                 }
@@ -277,12 +324,21 @@ impl Walk<'_> {
             Outcome::Undecided { candidates, because } => {
                 decided.extend(candidates.iter().map(|loss| loss.at.clone()));
                 decided.extend(because.iter().map(|doubt| doubt.at.clone()));
-                trail.step_in(netns, at.map(|device| device.ifindex), Action::Opaque(Opaque::Rule { hook, rules: decided.clone() }));
+                trail.step_in(
+                    netns,
+                    at.map(|device| device.ifindex),
+                    Action::Opaque(Opaque::Rule { hook, rules: decided.clone() }),
+                );
             }
         }
         // Rules that write into the packet: whether they mend the checksum can't be read from the rule set.
-        let writers: Vec<RuleRef> =
-            evaluation.trace.iter().map(|passed| &passed.rule).filter(|rule| rule.text.contains(" set ")).cloned().collect();
+        let writers: Vec<RuleRef> = evaluation
+            .trace
+            .iter()
+            .map(|passed| &passed.rule)
+            .filter(|rule| rule.text.contains(" set "))
+            .cloned()
+            .collect();
         if !writers.is_empty() {
             trail.step_in(netns, at.map(|device| device.ifindex), Action::Hook { hook, rules: writers });
         }
@@ -304,7 +360,11 @@ impl Walk<'_> {
         }
         let after = (packet.src, packet.dst);
         if before != after {
-            let rule = evaluation.effects.iter().find(|effect| matches!(effect.change, Change::Nat { .. } | Change::Field { .. })).map(|effect| effect.rule.clone());
+            let rule = evaluation
+                .effects
+                .iter()
+                .find(|effect| matches!(effect.change, Change::Nat { .. } | Change::Field { .. }))
+                .map(|effect| effect.rule.clone());
             trail.step_in(netns, at.map(|device| device.ifindex), Action::Rewritten { from: before, to: after, rule });
         }
         verdict
@@ -331,7 +391,10 @@ impl Walk<'_> {
         let Some(tracked) = self.answered(device.netns, tuple) else { return };
         let Some(after) = tracked.binding.destination_first(tuple) else { return };
         if after.destination != packet.dst {
-            trail.step(device, Action::Rewritten { from: (packet.src, packet.dst), to: (packet.src, after.destination), rule: None });
+            trail.step(
+                device,
+                Action::Rewritten { from: (packet.src, packet.dst), to: (packet.src, after.destination), rule: None },
+            );
             packet.dst = after.destination;
         }
     }
@@ -359,8 +422,20 @@ impl Walk<'_> {
     }
 
     /// Chains of family bridge, and the IP hooks that br_netfilter calls.
-    pub fn bridge_hook(&mut self, trail: &mut Trail, hook: Hook, bridge: Device, input: Option<Device>, output: Option<Device>, frame: &mut Frame) -> Verdict {
-        let context = HookContext::bridge(hook, input.map(|device| self.rule_device(device)), output.map(|device| self.rule_device(device)));
+    pub fn bridge_hook(
+        &mut self,
+        trail: &mut Trail,
+        hook: Hook,
+        bridge: Device,
+        input: Option<Device>,
+        output: Option<Device>,
+        frame: &mut Frame,
+    ) -> Verdict {
+        let context = HookContext::bridge(
+            hook,
+            input.map(|device| self.rule_device(device)),
+            output.map(|device| self.rule_device(device)),
+        );
         let at = match hook {
             Hook::Prerouting | Hook::Input => input.or(Some(bridge)),
             _ => output,
@@ -382,7 +457,15 @@ impl Walk<'_> {
     }
 
     /// A hook that sees whole frames.
-    fn frame_hook(&mut self, trail: &mut Trail, netns: NetnsId, context: &HookContext, at: Option<Device>, frame: &mut Frame, bridged: bool) -> Verdict {
+    fn frame_hook(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        context: &HookContext,
+        at: Option<Device>,
+        frame: &mut Frame,
+        bridged: bool,
+    ) -> Verdict {
         if self.netns(netns).netfilter.is_empty() {
             return Verdict::Pass;
         }
@@ -409,7 +492,14 @@ impl Walk<'_> {
                 match evaluation.outcome {
                     Outcome::Accept => Verdict::Pass,
                     Outcome::Drop { loss, or_earlier } => {
-                        self.refused.push(Refused { netns, rule: loss.at.clone(), context: context.clone(), packet: asked, leg: self.leg, resolution: true });
+                        self.refused.push(Refused {
+                            netns,
+                            rule: loss.at.clone(),
+                            context: context.clone(),
+                            packet: asked,
+                            leg: self.leg,
+                            resolution: true,
+                        });
                         trail.block(
                             place,
                             Decision::Netfilter {
@@ -424,13 +514,25 @@ impl Walk<'_> {
                         Verdict::Pass
                     }
                     Outcome::Taken { how: Taken::Queued { .. }, by } => {
-                        trail.step_in(netns, at.map(|device| device.ifindex), Action::Opaque(Opaque::Rule { hook: context.hook, rules: vec![by] }));
+                        trail.step_in(
+                            netns,
+                            at.map(|device| device.ifindex),
+                            Action::Opaque(Opaque::Rule { hook: context.hook, rules: vec![by] }),
+                        );
                         Verdict::Pass
                     }
                     Outcome::Taken { .. } => Verdict::Taken,
                     Outcome::Undecided { candidates, because } => {
-                        let rules = candidates.into_iter().map(|loss| loss.at).chain(because.into_iter().map(|doubt| doubt.at)).collect();
-                        trail.step_in(netns, at.map(|device| device.ifindex), Action::Opaque(Opaque::Rule { hook: context.hook, rules }));
+                        let rules = candidates
+                            .into_iter()
+                            .map(|loss| loss.at)
+                            .chain(because.into_iter().map(|doubt| doubt.at))
+                            .collect();
+                        trail.step_in(
+                            netns,
+                            at.map(|device| device.ifindex),
+                            Action::Opaque(Opaque::Rule { hook: context.hook, rules }),
+                        );
                         Verdict::Pass
                     }
                 }
@@ -454,7 +556,14 @@ impl Walk<'_> {
         let asked = judged.clone();
         let evaluation = evaluate(&space.netfilter, &context, &mut judged, &Host { netns: space });
         let rule = evaluation.loss().map(|loss| loss.at.clone())?;
-        self.refused.push(Refused { netns: device.netns, rule: rule.clone(), context, packet: asked, leg: self.leg, resolution: true });
+        self.refused.push(Refused {
+            netns: device.netns,
+            rule: rule.clone(),
+            context,
+            packet: asked,
+            leg: self.leg,
+            resolution: true,
+        });
         Some(rule)
     }
 
@@ -539,7 +648,11 @@ fn resolution_packet(frame: &Frame, ether: Ether) -> Option<rules::Packet> {
     } else {
         let operation = if resolution.reply { 2 } else { 1 };
         let target = if resolution.reply { frame.dst.0 } else { [0; 6] };
-        rules::Packet::new(sender, resolution.target, Transport::Arp { operation, sender: resolution.sender_mac.0, target })
+        rules::Packet::new(
+            sender,
+            resolution.target,
+            Transport::Arp { operation, sender: resolution.sender_mac.0, target },
+        )
     };
     packet.ether = Some(ether);
     packet.cast = Some(if frame.dst == MacAddr::BROADCAST {

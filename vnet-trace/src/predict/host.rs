@@ -44,7 +44,13 @@ pub enum Delivery {
 
 impl Walk<'_> {
     /// A host sends a packet: route, source, filters, and then all the way to where it is delivered.
-    pub fn send_packet(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, oif: Option<IfIndex>) -> Delivery {
+    pub fn send_packet(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        mut packet: Packet,
+        oif: Option<IfIndex>,
+    ) -> Delivery {
         trail.step_in(netns, None, Action::Sent);
         let space = self.netns(netns);
         let unspecified = packet.src.is_unspecified();
@@ -72,14 +78,28 @@ impl Walk<'_> {
     }
 
     /// As [`Walk::send_packet`] for a packet whose route is known.
-    pub fn send_routed(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, out: Device, next: IpAddr, local: bool) -> Delivery {
+    pub fn send_routed(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        mut packet: Packet,
+        out: Device,
+        next: IpAddr,
+        local: bool,
+    ) -> Delivery {
         let before = (packet.dst, packet.mark);
         let mut begun = self.begin_conntrack(netns, &packet);
         self.ip_hook(trail, netns, Hook::Output, None, Some(out), &mut packet, &mut begun);
         let (mut out, mut next, mut local) = (out, next, local);
         if (packet.dst, packet.mark) != before {
             // ip_route_me_harder: a rewritten destination or mark is routed again.
-            let flow = Flow { src: Some(packet.src), mark: packet.mark, tos: packet.tos, protocol: packet.protocol(), ..Flow::to(packet.dst) };
+            let flow = Flow {
+                src: Some(packet.src),
+                mark: packet.mark,
+                tos: packet.tos,
+                protocol: packet.protocol(),
+                ..Flow::to(packet.dst)
+            };
             match self.route_output(trail, self.netns(netns), &flow, None) {
                 Some(again) => (out, next, local) = again,
                 None => return Delivery::Nowhere,
@@ -90,7 +110,10 @@ impl Walk<'_> {
         let mtu = self.path_mtu(out, packet.dst);
         if packet.len > mtu && !local {
             if packet.df && !packet.adapts {
-                trail.block(Place::at(out, if packet.dst.is_ipv6() { "ip6_append_data" } else { "ip_append_data" }), Decision::TooBig { len: packet.len, mtu, icmp: false });
+                trail.block(
+                    Place::at(out, if packet.dst.is_ipv6() { "ip6_append_data" } else { "ip_append_data" }),
+                    Decision::TooBig { len: packet.len, mtu, icmp: false },
+                );
             } else {
                 packet.len = packet.len.min(mtu);
                 packet.df = false;
@@ -100,8 +123,20 @@ impl Walk<'_> {
     }
 
     /// POSTROUTING, address resolution, transmission, and on at the other side.
-    #[expect(clippy::too_many_arguments, reason = "what the route look-up gave is three values, and a type for them would be used twice")]
-    fn leave(&mut self, trail: &mut Trail, netns: NetnsId, mut packet: Packet, out: Device, next: IpAddr, local: bool, begun: &mut super::filter::Begun) -> Delivery {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the route look-up gave is three values, and a type for them would be used twice"
+    )]
+    fn leave(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        mut packet: Packet,
+        out: Device,
+        next: IpAddr,
+        local: bool,
+        begun: &mut super::filter::Begun,
+    ) -> Delivery {
         self.ip_hook(trail, netns, Hook::Postrouting, None, Some(out), &mut packet, begun);
         self.confirm(netns, &packet, begun);
         self.translate_source(trail, out, &mut packet);
@@ -124,7 +159,14 @@ impl Walk<'_> {
     }
 
     /// One transmission: the frame goes out, and the copy that matters goes on.
-    fn over_the_link(&mut self, trail: &mut Trail, out: Device, next: IpAddr, frame: Frame, known: Option<NeighbourSource>) -> Delivery {
+    fn over_the_link(
+        &mut self,
+        trail: &mut Trail,
+        out: Device,
+        next: IpAddr,
+        frame: Frame,
+        known: Option<NeighbourSource>,
+    ) -> Delivery {
         let dst_mac = frame.dst;
         let start = Trail { visited: Vec::new(), ..trail.clone() };
         let before = trail.blocks.len();
@@ -141,10 +183,16 @@ impl Walk<'_> {
                         let own = self.link(device).and_then(|link| link.mac);
                         let decision = match known {
                             Some(NeighbourSource::NoArp) => Decision::ArpDisabled { device: out },
-                            Some(NeighbourSource::Bridge(port)) => Decision::BridgeSuppressed { port, lladdr: dst_mac, address: next },
+                            Some(NeighbourSource::Bridge(port)) => {
+                                Decision::BridgeSuppressed { port, lladdr: dst_mac, address: next }
+                            }
                             _ => Decision::OtherHost { frame: dst_mac, own },
                         };
-                        let function = if matches!(&frame.payload, Payload::Ip(packet) if packet.dst.is_ipv6()) { "ip6_rcv_core" } else { "ip_rcv_core" };
+                        let function = if matches!(&frame.payload, Payload::Ip(packet) if packet.dst.is_ipv6()) {
+                            "ip6_rcv_core"
+                        } else {
+                            "ip_rcv_core"
+                        };
                         way.block(Place::at(device, function), decision);
                     }
                     let blocks = way.blocks.len() - before;
@@ -215,9 +263,7 @@ impl Walk<'_> {
             );
             packet.stale_checksum = None;
         }
-        if ipv6
-            && let Some(decision) = self.martian_v6(device, &packet)
-        {
+        if ipv6 && let Some(decision) = self.martian_v6(device, &packet) {
             trail.block(Place::at(device, "ip6_rcv_core"), decision);
         }
         // The mark stays with the packet only inside one namespace (skb_scrub_packet on veth).
@@ -237,7 +283,10 @@ impl Walk<'_> {
         if let Some(decision) = refusal {
             let function = match decision {
                 Decision::RpFilter { .. } | Decision::LocalSource { .. } => "fib_validate_source",
-                Decision::NoRoute { .. } | Decision::RouteKind { .. } | Decision::PolicyRule { .. } | Decision::NotForwarding { .. } => "ip_error",
+                Decision::NoRoute { .. }
+                | Decision::RouteKind { .. }
+                | Decision::PolicyRule { .. }
+                | Decision::NotForwarding { .. } => "ip_error",
                 _ => "ip_route_input_slow",
             };
             trail.block(Place::at(device, function), decision);
@@ -252,14 +301,27 @@ impl Walk<'_> {
     }
 
     /// ip_forward and ip6_forward.
-    fn forward(&mut self, trail: &mut Trail, device: Device, mut packet: Packet, found: &Found, begun: &mut super::filter::Begun) -> Delivery {
+    fn forward(
+        &mut self,
+        trail: &mut Trail,
+        device: Device,
+        mut packet: Packet,
+        found: &Found,
+        begun: &mut super::filter::Begun,
+    ) -> Delivery {
         let netns = device.netns;
         let space = self.netns(netns);
         let ipv6 = packet.dst.is_ipv6();
         let Some(out) = found.nexthop.oif.map(|oif| Device::new(netns, oif)) else { return Delivery::Nowhere };
         let next = found.nexthop.gateway.unwrap_or(packet.dst);
-        if ipv6 && space.sysctl("net.ipv6.conf.all.forwarding") != Some(1) && self.conf("ipv6", device, "force_forwarding") != Some(1) {
-            trail.block(Place::at(device, "ip6_forward"), Decision::NotForwarding { sysctl: "net.ipv6.conf.all.forwarding".to_owned() });
+        if ipv6
+            && space.sysctl("net.ipv6.conf.all.forwarding") != Some(1)
+            && self.conf("ipv6", device, "force_forwarding") != Some(1)
+        {
+            trail.block(
+                Place::at(device, "ip6_forward"),
+                Decision::NotForwarding { sysctl: "net.ipv6.conf.all.forwarding".to_owned() },
+            );
         }
         if let Some(decision) = self.circle(device, &packet) {
             let place = match &decision {
@@ -271,13 +333,19 @@ impl Walk<'_> {
         }
         self.passed.push(device);
         if packet.ttl <= 1 {
-            trail.block(Place::at(device, if ipv6 { "ip6_forward" } else { "ip_forward" }), Decision::TtlExpired { circle: Vec::new() });
+            trail.block(
+                Place::at(device, if ipv6 { "ip6_forward" } else { "ip_forward" }),
+                Decision::TtlExpired { circle: Vec::new() },
+            );
             packet.ttl = 64;
         }
         self.ipsec(trail, netns, "fwd", &packet, device);
         let mtu = self.path_mtu(out, packet.dst);
         if packet.len > mtu && (packet.df || ipv6) && !packet.adapts {
-            trail.block(Place::at(out, if ipv6 { "ip6_forward" } else { "ip_forward" }), Decision::TooBig { len: packet.len, mtu, icmp: true });
+            trail.block(
+                Place::at(out, if ipv6 { "ip6_forward" } else { "ip_forward" }),
+                Decision::TooBig { len: packet.len, mtu, icmp: true },
+            );
         }
         if packet.len > mtu {
             packet.len = mtu;
@@ -297,7 +365,15 @@ impl Walk<'_> {
         self.leave_forwarded(trail, netns, packet, out, next, begun)
     }
 
-    fn leave_forwarded(&mut self, trail: &mut Trail, netns: NetnsId, packet: Packet, out: Device, next: IpAddr, begun: &mut super::filter::Begun) -> Delivery {
+    fn leave_forwarded(
+        &mut self,
+        trail: &mut Trail,
+        netns: NetnsId,
+        packet: Packet,
+        out: Device,
+        next: IpAddr,
+        begun: &mut super::filter::Begun,
+    ) -> Delivery {
         if self.link(out).is_some_and(|link| !link.is_up()) {
             trail.block(Place::at(out, "ip_finish_output2"), Decision::DeviceDown);
         }
@@ -325,7 +401,13 @@ impl Walk<'_> {
     }
 
     /// ip_local_deliver, ip6_input: the packet is for this host.
-    fn deliver_local(&mut self, trail: &mut Trail, device: Device, mut packet: Packet, begun: Option<&mut super::filter::Begun>) -> Delivery {
+    fn deliver_local(
+        &mut self,
+        trail: &mut Trail,
+        device: Device,
+        mut packet: Packet,
+        begun: Option<&mut super::filter::Begun>,
+    ) -> Delivery {
         let netns = device.netns;
         trail.step(device, Action::Routed { table: 255, oif: None, gateway: None, local: true });
         if let Some(begun) = begun {
@@ -343,7 +425,8 @@ impl Walk<'_> {
         }
         if matches!(packet.carries, Carries::EchoRequest(_)) {
             let space = self.netns(netns);
-            let sysctl = if packet.dst.is_ipv6() { "net.ipv6.icmp.echo_ignore_all" } else { "net.ipv4.icmp_echo_ignore_all" };
+            let sysctl =
+                if packet.dst.is_ipv6() { "net.ipv6.icmp.echo_ignore_all" } else { "net.ipv4.icmp_echo_ignore_all" };
             if space.sysctl(sysctl).is_some_and(|value| value != 0) {
                 let function = if packet.dst.is_ipv6() { "icmpv6_rcv" } else { "icmp_echo" };
                 trail.block(Place::at(device, function), Decision::EchoIgnored { sysctl: sysctl.to_owned() });
@@ -355,7 +438,13 @@ impl Walk<'_> {
 
     /// ip_route_output_key_hash_rcu / ip6_route_output: device, next hop, and whether it stays here.
     /// Failures are noted on the trail; None if there is no way on even if they were mended.
-    pub fn route_output(&mut self, trail: &mut Trail, netns: &Netns, flow: &Flow, at: Option<Device>) -> Option<(Device, IpAddr, bool)> {
+    pub fn route_output(
+        &mut self,
+        trail: &mut Trail,
+        netns: &Netns,
+        flow: &Flow,
+        at: Option<Device>,
+    ) -> Option<(Device, IpAddr, bool)> {
         let place = |device: Option<IfIndex>, function: &str| Place {
             netns: netns.id,
             device: at.map(|at| at.ifindex).or(device),
@@ -367,14 +456,23 @@ impl Walk<'_> {
                 let route = &netns.routes[found.route];
                 if matches!(route.kind, RouteKind::Local | RouteKind::Anycast) {
                     let owner = found.nexthop.oif.unwrap_or_default();
-                    trail.step_in(netns.id, None, Action::Routed { table: route.table, oif: None, gateway: None, local: true });
+                    trail.step_in(
+                        netns.id,
+                        None,
+                        Action::Routed { table: route.table, oif: None, gateway: None, local: true },
+                    );
                     return Some((Device::new(netns.id, owner), flow.dst, true));
                 }
                 let out = Device::new(netns.id, found.nexthop.oif?);
                 trail.step_in(
                     netns.id,
                     None,
-                    Action::Routed { table: route.table, oif: found.nexthop.oif, gateway: found.nexthop.gateway, local: false },
+                    Action::Routed {
+                        table: route.table,
+                        oif: found.nexthop.oif,
+                        gateway: found.nexthop.gateway,
+                        local: false,
+                    },
                 );
                 let next = found.nexthop.gateway.unwrap_or(flow.dst);
                 Some((out, next, false))
@@ -439,7 +537,14 @@ impl Walk<'_> {
 
     /// ip_route_input_slow: what becomes of a packet that came in here, and why the source check or the look-up refuses it.
     /// Both may be given: what it would be, and why it is refused all the same.
-    pub fn route_input(&self, device: Device, src: IpAddr, dst: IpAddr, mark: u32, tos: u8) -> (Option<Input>, Option<Decision>) {
+    pub fn route_input(
+        &self,
+        device: Device,
+        src: IpAddr,
+        dst: IpAddr,
+        mark: u32,
+        tos: u8,
+    ) -> (Option<Input>, Option<Decision>) {
         let netns = self.netns(device.netns);
         let (IpAddr::V4(source), IpAddr::V4(target)) = (src, dst) else {
             return (None, None);
@@ -458,7 +563,8 @@ impl Walk<'_> {
             }
         }
         let flow = Flow { src: Some(src), iif: Some(device.ifindex), mark, tos, ..Flow::to(dst) };
-        let forwarding = self.conf("ipv4", device, "forwarding").or_else(|| netns.sysctl("net.ipv4.ip_forward")) == Some(1);
+        let forwarding =
+            self.conf("ipv4", device, "forwarding").or_else(|| netns.sysctl("net.ipv4.ip_forward")) == Some(1);
         let forwarding_sysctl = || {
             if netns.sysctl("net.ipv4.ip_forward") == Some(1) {
                 let name = self.link(device).map_or("", |link| link.name.as_str());
@@ -503,12 +609,21 @@ impl Walk<'_> {
     }
 
     /// fib_validate_source and __fib_validate_source.
-    fn validate_source(&self, device: Device, src: IpAddr, dst: IpAddr, oif: Option<IfIndex>, mark: u32, tos: u8) -> Option<Decision> {
+    fn validate_source(
+        &self,
+        device: Device,
+        src: IpAddr,
+        dst: IpAddr,
+        oif: Option<IfIndex>,
+        mark: u32,
+        tos: u8,
+    ) -> Option<Decision> {
         let netns = self.netns(device.netns);
         let rpf = self.conf_max("ipv4", device, "rp_filter");
         let accept_local = self.conf_or("ipv4", device, "accept_local");
         let redirects = if self.conf("ipv4", device, "forwarding") == Some(1) {
-            netns.conf("ipv4", "all", "send_redirects").unwrap_or(1) != 0 && self.conf("ipv4", device, "send_redirects").unwrap_or(1) != 0
+            netns.conf("ipv4", "all", "send_redirects").unwrap_or(1) != 0
+                && self.conf("ipv4", device, "send_redirects").unwrap_or(1) != 0
         } else {
             self.conf_or("ipv4", device, "send_redirects")
         };
@@ -517,18 +632,32 @@ impl Walk<'_> {
                 return None;
             }
             let custom_local = netns.routes.iter().any(|route| {
-                route.table == 255 && route.kind == RouteKind::Local && route.protocol != 2 && route.dst.addr().is_ipv4()
+                route.table == 255
+                    && route.kind == RouteKind::Local
+                    && route.protocol != 2
+                    && route.dst.addr().is_ipv4()
             });
             if !custom_local && !fib::has_custom_rules(netns, false) {
                 return netns.owns(src).map(|_| Decision::LocalSource { src });
             }
         }
         let back_mark = if self.conf_or("ipv4", device, "src_valid_mark") { mark } else { 0 };
-        let flow = Flow { src: Some(dst), iif: Some(oif.unwrap_or(self.loopback(device.netns, device).ifindex)), mark: back_mark, tos, ..Flow::to(src) };
+        let flow = Flow {
+            src: Some(dst),
+            iif: Some(oif.unwrap_or(self.loopback(device.netns, device).ifindex)),
+            mark: back_mark,
+            tos,
+            ..Flow::to(src)
+        };
         // The kernel says `lo` as input interface of the reverse look-up of what is delivered here.
         let flow = if oif.is_none() { Flow { iif: None, oif: None, ..flow } } else { flow };
         let rp = |back: Option<IfIndex>| {
-            Some(Decision::RpFilter { src, sysctl: self.deciding_sysctl("ipv4", device, "rp_filter"), mode: rpf.min(2) as u8, back })
+            Some(Decision::RpFilter {
+                src,
+                sysctl: self.deciding_sysctl("ipv4", device, "rp_filter"),
+                mode: rpf.min(2) as u8,
+                back,
+            })
         };
         let has_address = netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4());
         match fib::lookup(netns, &flow) {
@@ -548,9 +677,11 @@ impl Walk<'_> {
                     _ => return Some(Decision::MartianOther { address: src, source: true }),
                 }
                 let uses_device = route.nexthops.iter().any(|nexthop| {
-                    nexthop.oif == Some(device.ifindex) || fib::vrf_of(netns, nexthop.oif).is_some_and(|(vrf, _)| vrf == device.ifindex)
+                    nexthop.oif == Some(device.ifindex)
+                        || fib::vrf_of(netns, nexthop.oif).is_some_and(|(vrf, _)| vrf == device.ifindex)
                 });
-                let loopback = route.kind == RouteKind::Local && self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
+                let loopback = route.kind == RouteKind::Local
+                    && self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
                 if uses_device || loopback {
                     return None;
                 }
@@ -573,11 +704,22 @@ impl Walk<'_> {
         }
         let link_local = matches!(packet.dst, IpAddr::V6(address) if address.is_unicast_link_local());
         if link_local {
-            return netns.addresses_of(device.ifindex).any(|entry| entry.address == packet.dst).then_some(Input::Local(None));
+            return netns
+                .addresses_of(device.ifindex)
+                .any(|entry| entry.address == packet.dst)
+                .then_some(Input::Local(None));
         }
-        let flow = Flow { src: Some(packet.src), iif: Some(device.ifindex), mark: packet.mark, protocol: 58, ..Flow::to(packet.dst) };
+        let flow = Flow {
+            src: Some(packet.src),
+            iif: Some(device.ifindex),
+            mark: packet.mark,
+            protocol: 58,
+            ..Flow::to(packet.dst)
+        };
         match fib::lookup(netns, &flow) {
-            Ok(found) if matches!(netns.routes[found.route].kind, RouteKind::Local | RouteKind::Anycast) => Some(Input::Local(Some(found.route))),
+            Ok(found) if matches!(netns.routes[found.route].kind, RouteKind::Local | RouteKind::Anycast) => {
+                Some(Input::Local(Some(found.route)))
+            }
             Ok(found) => Some(Input::Forward(found)),
             Err(_) => None,
         }
@@ -641,8 +783,11 @@ impl Walk<'_> {
                 && (policy.1.protocol == 0 || policy.1.protocol == packet.protocol())
                 && policy.1.ifindex.is_none_or(|index| index == device.ifindex || index.0 == 0)
         };
-        let policies: Vec<(usize, &crate::model::snapshot::XfrmPolicy)> = space.xfrm_policies.iter().enumerate().collect();
-        let Some((index, policy)) = policies.iter().filter(fits).min_by_key(|(_, policy)| policy.priority) else { return };
+        let policies: Vec<(usize, &crate::model::snapshot::XfrmPolicy)> =
+            space.xfrm_policies.iter().enumerate().collect();
+        let Some((index, policy)) = policies.iter().filter(fits).min_by_key(|(_, policy)| policy.priority) else {
+            return;
+        };
         let demanded = policy.templates.iter().any(|template| !template.optional);
         let lost = policy.block || demanded && (dir != "out" || space.xfrm_states == 0);
         if lost {
@@ -675,7 +820,8 @@ impl Walk<'_> {
 
     /// Whether br_netfilter has run the IP layer's PREROUTING for what came up by this bridge.
     fn shown_by_bridge(&self, device: Device, ipv6: bool) -> bool {
-        matches!(self.link(device).map(|link| &link.kind), Some(LinkKind::Bridge(_))) && self.bridge_calls_ip(device, ipv6)
+        matches!(self.link(device).map(|link| &link.kind), Some(LinkKind::Bridge(_)))
+            && self.bridge_calls_ip(device, ipv6)
     }
 
     /// What stops address resolution in the underlay is told with the role of the packet that waits for it.

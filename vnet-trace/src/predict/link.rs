@@ -73,16 +73,22 @@ impl Walk<'_> {
             LinkKind::Ipvlan { mode, flag } => self.ipvlan_transmit(trail, device, *mode, *flag, frame),
             LinkKind::Vxlan(info) if trail.depth < DEEPEST_TUNNEL => self.vxlan_transmit(trail, device, info, frame),
             LinkKind::Geneve { vni, remote: Some(remote), port } if trail.depth < DEEPEST_TUNNEL => {
-                let outer = super::tunnel::Outer { local: None, remote: *remote, port: *port, vni: *vni, lower: None, df: false, ttl: 0 };
+                let outer = super::tunnel::Outer {
+                    local: None,
+                    remote: *remote,
+                    port: *port,
+                    vni: *vni,
+                    lower: None,
+                    df: false,
+                    ttl: 0,
+                };
                 self.tunnel_out(trail, device, &outer, frame)
             }
             LinkKind::Tunnel { kind, local, remote: Some(remote) } if trail.depth < DEEPEST_TUNNEL => {
                 self.plain_tunnel_out(trail, device, kind, *local, *remote, frame)
             }
             LinkKind::Bond { active, .. } => {
-                let slave = active
-                    .map(|active| Device::new(device.netns, active))
-                    .or_else(|| self.first_port(device));
+                let slave = active.map(|active| Device::new(device.netns, active)).or_else(|| self.first_port(device));
                 match slave {
                     Some(slave) => self.transmit(trail, slave, frame),
                     None => {
@@ -113,17 +119,23 @@ impl Walk<'_> {
     pub fn no_carrier(&self, device: Device) -> Option<Decision> {
         let link = self.link(device)?;
         // A stacked device follows its lower device, a moment later (netif_stacked_transfer_operstate runs from linkwatch).
-        let stacked = matches!(link.kind, LinkKind::Vlan { .. } | LinkKind::Macvlan(_) | LinkKind::Macvtap(_) | LinkKind::Ipvlan { .. });
+        let stacked = matches!(
+            link.kind,
+            LinkKind::Vlan { .. } | LinkKind::Macvlan(_) | LinkKind::Macvtap(_) | LinkKind::Ipvlan { .. }
+        );
         let lower_dead = stacked
             && self.snapshot.lower(device).is_some_and(|lower| {
                 self.link(lower).is_some_and(|link| !link.is_up()) || self.no_carrier(lower).is_some()
             });
-        let dead = !link.carrier || lower_dead || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent);
+        let dead =
+            !link.carrier || lower_dead || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent);
         if !dead || link.is_loopback() {
             return None;
         }
         let culprit = match link.kind {
-            LinkKind::Veth | LinkKind::Netkit { .. } => self.snapshot.peer(device).filter(|peer| self.link(*peer).is_some_and(|link| !link.is_up())),
+            LinkKind::Veth | LinkKind::Netkit { .. } => {
+                self.snapshot.peer(device).filter(|peer| self.link(*peer).is_some_and(|link| !link.is_up()))
+            }
             LinkKind::Bridge(_) => None,
             _ => self.root_of_no_carrier(device),
         };
@@ -158,7 +170,12 @@ impl Walk<'_> {
         let Some(link) = self.link(device) else {
             return vec![Branch { trail, end: End::OutOfSight(device) }];
         };
-        if !link.is_up() && !trail.blocks.iter().any(|block| matches!(block.decision, Decision::NoCarrier { culprit } if culprit == Some(device))) {
+        if !link.is_up()
+            && !trail
+                .blocks
+                .iter()
+                .any(|block| matches!(block.decision, Decision::NoCarrier { culprit } if culprit == Some(device)))
+        {
             trail.block(Place::at(device, "__dev_forward_skb"), Decision::DeviceDown);
         }
         // XDP runs before anybody else sees the packet, capture included.
@@ -269,7 +286,10 @@ impl Walk<'_> {
                 trail.block(Place::at(device, function), Decision::Tc { filter: Some(index), ingress });
                 return;
             }
-            if filter.kind == "matchall" && filter.actions.iter().all(|action| action == "pass" || action == "ok") && filter.program.is_none() {
+            if filter.kind == "matchall"
+                && filter.actions.iter().all(|action| action == "pass" || action == "ok")
+                && filter.program.is_none()
+            {
                 return;
             }
             trail.step(device, Action::Opaque(Opaque::Tc { filter: index, ingress }));
@@ -281,13 +301,17 @@ impl Walk<'_> {
         let netns = self.netns(device.netns);
         let at_device = netns.qdiscs.iter().enumerate().filter(|(_, qdisc)| qdisc.ifindex == device.ifindex);
         for (index, qdisc) in at_device {
-            let option = |name: &str| qdisc.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+            let option =
+                |name: &str| qdisc.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
             let number = |name: &str| option(name).and_then(quantity);
             let length = f64::from(frame.len() + 14);
             let drops = match qdisc.kind.as_str() {
                 "blackhole" => true,
                 "netem" => number("loss").is_some_and(|loss| loss >= 100.0) || number("limit") == Some(0.0),
-                "tbf" => number("burst").is_some_and(|burst| burst > 0.0 && burst < length) || number("limit").is_some_and(|limit| limit < length),
+                "tbf" => {
+                    number("burst").is_some_and(|burst| burst > 0.0 && burst < length)
+                        || number("limit").is_some_and(|limit| limit < length)
+                }
                 "pfifo" | "bfifo" => number("limit") == Some(0.0),
                 _ => false,
             };
@@ -308,9 +332,10 @@ impl Walk<'_> {
 
     /// The VLAN device for a tag on a device.
     fn vlan_upper(&self, lower: Device, protocol: u16, vid: u16) -> Option<Device> {
-        self.snapshot.uppers(lower).into_iter().find(|upper| {
-            self.link(*upper).is_some_and(|link| link.kind == LinkKind::Vlan { id: vid, protocol })
-        })
+        self.snapshot
+            .uppers(lower)
+            .into_iter()
+            .find(|upper| self.link(*upper).is_some_and(|link| link.kind == LinkKind::Vlan { id: vid, protocol }))
     }
 
     /// A tag that no VLAN device on this device takes: the packet becomes PACKET_OTHERHOST and dies in ARP or IP

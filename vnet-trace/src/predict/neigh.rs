@@ -29,7 +29,14 @@ struct Asked {
 impl Walk<'_> {
     /// The link-layer address of a next hop on a device: known, or asked for. None if it can't be had even if all that
     /// is in the way were mended. What is in the way goes to the trail of the waiting packet.
-    pub fn resolve(&mut self, trail: &mut Trail, device: Device, next: IpAddr, source: IpAddr, gateway: bool) -> Option<MacAddr> {
+    pub fn resolve(
+        &mut self,
+        trail: &mut Trail,
+        device: Device,
+        next: IpAddr,
+        source: IpAddr,
+        gateway: bool,
+    ) -> Option<MacAddr> {
         let link = self.link(device)?;
         if self.needs_no_address(device) {
             return Some(link.mac.unwrap_or_default());
@@ -66,7 +73,11 @@ impl Walk<'_> {
 
     /// A usable entry: learned in this exchange, or in the snapshot.
     pub fn neighbour(&self, device: Device, address: IpAddr) -> Option<(MacAddr, NeighbourSource)> {
-        let entry = self.netns(device.netns).neighbours.iter().find(|entry| entry.ifindex == device.ifindex && entry.address == address && !entry.is_proxy());
+        let entry = self
+            .netns(device.netns)
+            .neighbours
+            .iter()
+            .find(|entry| entry.ifindex == device.ifindex && entry.address == address && !entry.is_proxy());
         if let Some(entry) = entry.filter(|entry| entry.is_permanent()) {
             return Some((entry.lladdr?, NeighbourSource::Entry));
         }
@@ -89,7 +100,14 @@ impl Walk<'_> {
         })
     }
 
-    fn ask(&mut self, trail: &mut Trail, device: Device, next: IpAddr, source: IpAddr, gateway: bool) -> Option<MacAddr> {
+    fn ask(
+        &mut self,
+        trail: &mut Trail,
+        device: Device,
+        next: IpAddr,
+        source: IpAddr,
+        gateway: bool,
+    ) -> Option<MacAddr> {
         let own = self.mac(device);
         let sender = self.resolution_source(device, next, source);
         let request = Resolution { reply: false, sender, sender_mac: own, target: next };
@@ -139,7 +157,10 @@ impl Walk<'_> {
             // arp_process and ndisc_recv_ns learn the asker from its question.
             if let Some(sender) = sender {
                 let on = owner;
-                if self.neighbour(on, sender).is_none_or(|(_, source)| source != NeighbourSource::Entry || !self.is_fixed(on, sender)) {
+                if self
+                    .neighbour(on, sender)
+                    .is_none_or(|(_, source)| source != NeighbourSource::Entry || !self.is_fixed(on, sender))
+                {
                     self.neighbours.insert((on, sender), (own, NeighbourSource::Learned));
                 }
             }
@@ -168,14 +189,22 @@ impl Walk<'_> {
             }
             return netns
                 .addresses_of(device.ifindex)
-                .find(|entry| matches!(entry.address, IpAddr::V6(address) if address.is_unicast_link_local()) && !entry.is_tentative())
+                .find(|entry| {
+                    matches!(entry.address, IpAddr::V6(address) if address.is_unicast_link_local())
+                        && !entry.is_tentative()
+                })
                 .map(|entry| entry.address);
         }
         let announce = self.conf_max("ipv4", device, "arp_announce");
         let same_net = |address: IpAddr| {
-            netns.addresses_of(device.ifindex).any(|entry| entry.address == address && entry.net().is_some_and(|net| net.contains(&next)))
+            netns
+                .addresses_of(device.ifindex)
+                .any(|entry| entry.address == address && entry.net().is_some_and(|net| net.contains(&next)))
         };
-        if !source.is_unspecified() && fib::is_local(netns, source) && (announce == 0 || announce == 1 && same_net(source)) {
+        if !source.is_unspecified()
+            && fib::is_local(netns, source)
+            && (announce == 0 || announce == 1 && same_net(source))
+        {
             return Some(source);
         }
         fib::select_source(netns, Some(device.ifindex), None, None, next)
@@ -226,11 +255,15 @@ impl Walk<'_> {
         let others = answers
             .iter()
             .skip(1)
-            .filter(|(way, _, lladdr, _)| way.blocks.is_empty() && Some(*lladdr) != answers.first().map(|(_, _, first, _)| *first))
+            .filter(|(way, _, lladdr, _)| {
+                way.blocks.is_empty() && Some(*lladdr) != answers.first().map(|(_, _, first, _)| *first)
+            })
             .map(|(_, at, ..)| *at)
             .collect();
         match answers.into_iter().next() {
-            Some((request, owner, lladdr, known)) => Asked { request, answer: Some((owner, lladdr, known)), others, outside, cut },
+            Some((request, owner, lladdr, known)) => {
+                Asked { request, answer: Some((owner, lladdr, known)), others, outside, cut }
+            }
             None => {
                 silent.sort_by_key(|way| (way.blocks.len(), std::cmp::Reverse(way.steps.len())));
                 Asked { request: silent.into_iter().next().unwrap_or_default(), answer: None, others, outside, cut }
@@ -244,7 +277,10 @@ impl Walk<'_> {
         let loss = |place: Place, decision: Decision| Loss { place, decision: Some(decision), certain: true };
         if let Some(entry) = netns.owns(next).filter(|_| fib::local_route(netns, next).is_none()) {
             let owner = Device::new(device.netns, entry.ifindex);
-            return loss(Place::at(device, "ip_route_output_flow"), Decision::LocalRouteMissing { address: next, device: owner });
+            return loss(
+                Place::at(device, "ip_route_output_flow"),
+                Decision::LocalRouteMissing { address: next, device: owner },
+            );
         }
         if let Some(last) = asked.outside
             && !gateway
@@ -256,16 +292,33 @@ impl Walk<'_> {
     }
 
     /// The answer goes back to the asker.
-    fn answer(&mut self, trail: &mut Trail, owner: Device, lladdr: MacAddr, asker: Device, address: IpAddr, to: Option<IpAddr>) {
+    fn answer(
+        &mut self,
+        trail: &mut Trail,
+        owner: Device,
+        lladdr: MacAddr,
+        asker: Device,
+        address: IpAddr,
+        to: Option<IpAddr>,
+    ) {
         let target_mac = self.mac(asker);
         let dst = match to.and_then(|to| self.neighbour(owner, to)) {
             // IPv6 advertises to the address that the neighbour table has; ARP answers the sender's.
             Some((mac, _)) if address.is_ipv6() => mac,
             _ => target_mac,
         };
-        let reply = Resolution { reply: true, sender: Some(address), sender_mac: lladdr, target: to.unwrap_or(address) };
+        let reply =
+            Resolution { reply: true, sender: Some(address), sender_mac: lladdr, target: to.unwrap_or(address) };
         let frame = Frame { dst, src: lladdr, tags: Vec::new(), payload: Payload::Resolution(reply) };
-        let headers = Headers { src: Some(address), dst: to, mac_src: Some(lladdr), mac_dst: Some(dst), len: 0, ttl: None, id: None };
+        let headers = Headers {
+            src: Some(address),
+            dst: to,
+            mac_src: Some(lladdr),
+            mac_dst: Some(dst),
+            len: 0,
+            ttl: None,
+            id: None,
+        };
         let mut start = Trail { depth: trail.depth, ..Trail::default() };
         if let Some(rule) = self.resolution_rules(&mut start, owner, &frame, Hook::Output) {
             start.block(Place::at(owner, "arp_xmit"), rule);
@@ -289,7 +342,10 @@ impl Walk<'_> {
                 }
             }
             if !self.takes(at, frame.dst) {
-                way.block(Place::at(at, "arp_rcv"), Decision::OtherHost { frame: frame.dst, own: self.link(at).and_then(|link| link.mac) });
+                way.block(
+                    Place::at(at, "arp_rcv"),
+                    Decision::OtherHost { frame: frame.dst, own: self.link(at).and_then(|link| link.mac) },
+                );
             }
             if let Some(rule) = self.resolution_rules(&mut way, at, &frame, Hook::Input) {
                 way.block(Place::at(at, "arp_process"), rule);
@@ -332,7 +388,9 @@ impl Walk<'_> {
         }
         if link.is_noarp() {
             let decision = match link.kind {
-                LinkKind::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. } => Decision::IpvlanIsolation { child: device, l3: true },
+                LinkKind::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. } => {
+                    Decision::IpvlanIsolation { child: device, l3: true }
+                }
                 _ => Decision::ArpDisabled { device },
             };
             trail.block(Place::at(device, "arp_rcv"), decision);
@@ -366,7 +424,10 @@ impl Walk<'_> {
                 // Configured, but the local table lacks it.
                 let entry = netns.owns(target)?;
                 let owner = Device::new(device.netns, entry.ifindex);
-                trail.block(Place::at(device, "arp_process"), Decision::LocalRouteMissing { address: target, device: owner });
+                trail.block(
+                    Place::at(device, "arp_process"),
+                    Decision::LocalRouteMissing { address: target, device: owner },
+                );
                 Some(own)
             }
             _ => None,
@@ -386,7 +447,10 @@ impl Walk<'_> {
     /// Proxy ARP (arp_fwd_proxy, pneigh) and proxy NDP entries.
     fn proxies(&self, device: Device, request: &Resolution) -> bool {
         let netns = self.netns(device.netns);
-        let entry = netns.neighbours.iter().any(|entry| entry.is_proxy() && entry.address == request.target && entry.ifindex == device.ifindex);
+        let entry = netns
+            .neighbours
+            .iter()
+            .any(|entry| entry.is_proxy() && entry.address == request.target && entry.ifindex == device.ifindex);
         if request.target.is_ipv6() {
             return entry && self.conf_or("ipv6", device, "proxy_ndp");
         }
@@ -401,7 +465,8 @@ impl Walk<'_> {
             return false;
         }
         let flow = fib::Flow { iif: Some(device.ifindex), src: request.sender, ..fib::Flow::to(request.target) };
-        fib::lookup(netns, &flow).is_ok_and(|found| found.nexthop.oif.is_some() && found.nexthop.oif != Some(device.ifindex))
+        fib::lookup(netns, &flow)
+            .is_ok_and(|found| found.nexthop.oif.is_some() && found.nexthop.oif != Some(device.ifindex))
     }
 
     /// arp_ignore and arp_filter.
@@ -434,7 +499,14 @@ impl Walk<'_> {
     }
 
     /// ndisc_recv_ns.
-    fn hear_solicitation(&mut self, trail: &mut Trail, device: Device, frame: &Frame, request: &Resolution, own: MacAddr) -> Option<MacAddr> {
+    fn hear_solicitation(
+        &mut self,
+        trail: &mut Trail,
+        device: Device,
+        frame: &Frame,
+        request: &Resolution,
+        own: MacAddr,
+    ) -> Option<MacAddr> {
         let netns = self.netns(device.netns);
         let target = request.target;
         if let Some(sysctl) = self.ipv6_disabled(device) {
@@ -461,7 +533,8 @@ impl Walk<'_> {
     /// Whether IPv6 is switched off at a device, and by which sysctl.
     pub fn ipv6_disabled(&self, device: Device) -> Option<String> {
         let name = &self.link(device)?.name;
-        (self.conf("ipv6", device, "disable_ipv6") == Some(1)).then(|| format!("net.ipv6.conf.{}.disable_ipv6", name.replace('.', "/")))
+        (self.conf("ipv6", device, "disable_ipv6") == Some(1))
+            .then(|| format!("net.ipv6.conf.{}.disable_ipv6", name.replace('.', "/")))
     }
 
     /// Rules that judge ARP at a host, or IPv6 rules that judge a solicitation or advertisement as it leaves.
@@ -489,7 +562,16 @@ impl Walk<'_> {
         };
         let mut steps = trail.steps;
         let beyond = if matches!(fate, Fate::Lost(_)) { steps.split_off(at) } else { Vec::new() };
-        self.journeys.push(Journey { role, leg: self.leg, seq: None, headers, steps, copies: Vec::new(), fate, beyond });
+        self.journeys.push(Journey {
+            role,
+            leg: self.leg,
+            seq: None,
+            headers,
+            steps,
+            copies: Vec::new(),
+            fate,
+            beyond,
+        });
     }
 }
 

@@ -53,8 +53,15 @@ impl<'a> Walk<'a> {
     }
 
     /// As above, for a userspace datapath whose local port is a tap.
-    pub fn ovs_local_transmit(&mut self, trail: Trail, bridge: &'a OvsBridge, device: Device, frame: Frame) -> Vec<Branch> {
-        let port = bridge.ports.iter().find(|port| port.interfaces.iter().any(|interface| interface.device == Some(device)));
+    pub fn ovs_local_transmit(
+        &mut self,
+        trail: Trail,
+        bridge: &'a OvsBridge,
+        device: Device,
+        frame: Frame,
+    ) -> Vec<Branch> {
+        let port =
+            bridge.ports.iter().find(|port| port.interfaces.iter().any(|interface| interface.device == Some(device)));
         self.ovs_switch(trail, bridge, port.map(|port| (device, port)), frame)
     }
 
@@ -71,23 +78,37 @@ impl<'a> Walk<'a> {
 
     fn ovs_bridges_it_could_join(&self, device: Device) -> Vec<&'a OvsBridge> {
         let netns = self.netns(device.netns);
-        let fits = self.link(device).is_some_and(|link| {
-            matches!(link.kind, crate::model::snapshot::LinkKind::Veth) && link.master.is_none()
-        }) && !netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4())
+        let fits = self
+            .link(device)
+            .is_some_and(|link| matches!(link.kind, crate::model::snapshot::LinkKind::Veth) && link.master.is_none())
+            && !netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4())
             && self.ovs_port(device).is_none()
             && self.snapshot.uppers(device).is_empty();
         if !fits {
             return Vec::new();
         }
         let here = |bridge: &&OvsBridge| {
-            bridge.ports.iter().flat_map(|port| &port.interfaces).any(|interface| interface.device.is_some_and(|other| other.netns == device.netns))
+            bridge
+                .ports
+                .iter()
+                .flat_map(|port| &port.interfaces)
+                .any(|interface| interface.device.is_some_and(|other| other.netns == device.netns))
         };
         self.snapshot.ovs.iter().filter(here).collect()
     }
 
-    fn ovs_switch(&mut self, mut trail: Trail, bridge: &'a OvsBridge, from: Option<(Device, &'a OvsPort)>, frame: Frame) -> Vec<Branch> {
+    fn ovs_switch(
+        &mut self,
+        mut trail: Trail,
+        bridge: &'a OvsBridge,
+        from: Option<(Device, &'a OvsPort)>,
+        frame: Frame,
+    ) -> Vec<Branch> {
         let in_port = from.and_then(|(device, port)| {
-            port.interfaces.iter().find(|interface| interface.device == Some(device)).and_then(|interface| interface.ofport)
+            port.interfaces
+                .iter()
+                .find(|interface| interface.device == Some(device))
+                .and_then(|interface| interface.ofport)
         });
         let place = |device: Option<Device>| match device {
             Some(device) => Place::at(device, "ovs"),
@@ -106,7 +127,11 @@ impl<'a> Walk<'a> {
                 }
             }
             Flow::Output(number) => {
-                let target = bridge.ports.iter().flat_map(|port| &port.interfaces).find(|interface| interface.ofport == Some(number));
+                let target = bridge
+                    .ports
+                    .iter()
+                    .flat_map(|port| &port.interfaces)
+                    .find(|interface| interface.ofport == Some(number));
                 return match target.and_then(|interface| interface.device) {
                     Some(device) => self.ovs_out(trail, device, frame),
                     None => vec![Branch { trail, end: End::Dead }],
@@ -140,7 +165,11 @@ impl<'a> Walk<'a> {
                     } else {
                         copy.block(
                             place(here),
-                            Decision::Ovs { bridge: bridge.name.clone(), flow: None, vlan_port: Some(port.name.clone()) },
+                            Decision::Ovs {
+                                bridge: bridge.name.clone(),
+                                flow: None,
+                                vlan_port: Some(port.name.clone()),
+                            },
                         );
                     }
                 }
@@ -150,7 +179,9 @@ impl<'a> Walk<'a> {
         let netns = self.netns(here.map_or(crate::model::id::NetnsId(0), |device| device.netns));
         for link in &netns.links {
             let device = Device::new(netns.id, link.index);
-            if Some(device) != here && self.ovs_bridges_it_could_join(device).iter().any(|other| other.name == bridge.name) {
+            if Some(device) != here
+                && self.ovs_bridges_it_could_join(device).iter().any(|other| other.name == bridge.name)
+            {
                 let mut guess = trail.clone();
                 guess.block(Place::at(device, "ovs"), Decision::NotAttached { bridge: ovs_local(bridge) });
                 branches.extend(self.transmit(guess, device, frame.clone()));
@@ -209,7 +240,11 @@ fn decide<'a>(bridge: &'a OvsBridge, in_port: Option<i32>, frame: &Frame) -> Flo
 }
 
 fn priority(flow: &str) -> i64 {
-    flow.split("priority=").nth(1).and_then(|rest| rest.split([',', ' ']).next()).and_then(|text| text.parse().ok()).unwrap_or(32768)
+    flow.split("priority=")
+        .nth(1)
+        .and_then(|rest| rest.split([',', ' ']).next())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(32768)
 }
 
 /// Whether a flow's match takes a frame; None if a word of it is not known here.
@@ -228,10 +263,17 @@ fn flow_matches(flow: &str, in_port: Option<i32>, frame: &Frame) -> Option<bool>
         };
         let address = |source: bool| match &frame.payload {
             Payload::Ip(packet) => Some(if source { packet.src } else { packet.dst }),
-            Payload::Resolution(resolution) => if source { resolution.sender } else { Some(resolution.target) },
+            Payload::Resolution(resolution) => {
+                if source {
+                    resolution.sender
+                } else {
+                    Some(resolution.target)
+                }
+            }
         };
         let within = |source: bool| -> Option<bool> {
-            let net: ipnet::IpNet = value.parse().or_else(|_| value.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()?;
+            let net: ipnet::IpNet =
+                value.parse().or_else(|_| value.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()?;
             Some(address(source).is_some_and(|address| net.contains(&address)))
         };
         let fits = match key {
@@ -257,8 +299,20 @@ fn flow_matches(flow: &str, in_port: Option<i32>, frame: &Frame) -> Option<bool>
             "icmp_type" => match &frame.payload {
                 Payload::Ip(packet) => {
                     let kind = match packet.carries {
-                        Carries::EchoRequest(_) => if ipv4 { 8 } else { 128 },
-                        Carries::EchoReply(_) => if ipv4 { 0 } else { 129 },
+                        Carries::EchoRequest(_) => {
+                            if ipv4 {
+                                8
+                            } else {
+                                128
+                            }
+                        }
+                        Carries::EchoReply(_) => {
+                            if ipv4 {
+                                0
+                            } else {
+                                129
+                            }
+                        }
                         _ => 255,
                     };
                     value.parse::<u8>().ok()? == kind

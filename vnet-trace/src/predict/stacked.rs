@@ -83,7 +83,13 @@ impl Walk<'_> {
     }
 
     /// macvlan_handle_frame: a frame comes in from the wire by the lower device.
-    pub fn macvlan_receive(&mut self, mut trail: Trail, lower: Device, children: &[Device], frame: Frame) -> Vec<Branch> {
+    pub fn macvlan_receive(
+        &mut self,
+        mut trail: Trail,
+        lower: Device,
+        children: &[Device],
+        frame: Frame,
+    ) -> Vec<Branch> {
         let source = children.iter().copied().find(|child| self.mac(*child) == frame.src);
         let mut branches = Vec::new();
         // A frame that a hairpin port reflects: what mattered was that port, seen from here.
@@ -109,7 +115,8 @@ impl Walk<'_> {
                     if source.map(|source| self.macvlan_mode(source)) == Some(MacvlanMode::Bridge) {
                         continue;
                     }
-                    let private = source.filter(|source| self.macvlan_mode(*source) == MacvlanMode::Private).unwrap_or(child);
+                    let private =
+                        source.filter(|source| self.macvlan_mode(*source) == MacvlanMode::Private).unwrap_or(child);
                     copy.block(Place::at(lower, "macvlan_handle_frame"), Decision::MacvlanPrivate { child: private });
                 }
                 branches.extend(self.receive(copy, child, frame.clone()));
@@ -167,7 +174,14 @@ impl Walk<'_> {
     }
 
     /// ipvlan_queue_xmit.
-    pub fn ipvlan_transmit(&mut self, trail: Trail, device: Device, mode: IpvlanMode, flag: IpvlanFlag, mut frame: Frame) -> Vec<Branch> {
+    pub fn ipvlan_transmit(
+        &mut self,
+        trail: Trail,
+        device: Device,
+        mode: IpvlanMode,
+        flag: IpvlanFlag,
+        mut frame: Frame,
+    ) -> Vec<Branch> {
         let Some(lower) = self.snapshot.lower(device) else {
             return vec![Branch { trail, end: End::OutOfSight(device) }];
         };
@@ -183,7 +197,10 @@ impl Walk<'_> {
             let mut copy = trail.clone();
             // Broadcasts reach siblings whatever the flag (ipvlan_multicast_enqueue); unicast does not.
             if !frame.dst.is_group() && flag != IpvlanFlag::Bridge {
-                copy.block(Place::at(device, "ipvlan_queue_xmit"), Decision::IpvlanIsolation { child: device, l3: false });
+                copy.block(
+                    Place::at(device, "ipvlan_queue_xmit"),
+                    Decision::IpvlanIsolation { child: device, l3: false },
+                );
             }
             frame.dst = if frame.dst.is_group() { frame.dst } else { self.mac(sibling) };
             branches.extend(self.receive(copy, sibling, frame.clone()));

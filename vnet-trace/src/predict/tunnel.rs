@@ -83,7 +83,11 @@ impl Walk<'_> {
     fn vxlan_fdb(&self, device: Device, mac: MacAddr) -> Vec<&FdbEntry> {
         let netns = self.netns(device.netns);
         let with = |mac: MacAddr| -> Vec<&FdbEntry> {
-            netns.fdb.iter().filter(|entry| entry.ifindex == device.ifindex && entry.mac == mac && entry.dst.is_some()).collect()
+            netns
+                .fdb
+                .iter()
+                .filter(|entry| entry.ifindex == device.ifindex && entry.mac == mac && entry.dst.is_some())
+                .collect()
         };
         let exact = if mac.is_group() && mac == MacAddr::BROADCAST { Vec::new() } else { with(mac) };
         if exact.is_empty() { with(MacAddr::default()) } else { exact }
@@ -95,9 +99,10 @@ impl Walk<'_> {
         if !info.proxy || resolution.reply {
             return None;
         }
-        let entry = self.netns(device.netns).neighbours.iter().find(|entry| {
-            entry.ifindex == device.ifindex && entry.address == resolution.target && entry.is_valid()
-        })?;
+        let entry =
+            self.netns(device.netns).neighbours.iter().find(|entry| {
+                entry.ifindex == device.ifindex && entry.address == resolution.target && entry.is_valid()
+            })?;
         Some(Branch { trail: trail.clone(), end: End::Answered { port: device, lladdr: entry.lladdr? } })
     }
 
@@ -224,7 +229,8 @@ impl Walk<'_> {
                     }
                     trail.depth -= 1;
                     // What mending would do: the tunnel that is there takes it.
-                    takers = here.iter().filter(|(_, id, _)| *id == vni || listening).map(|(device, ..)| *device).collect();
+                    takers =
+                        here.iter().filter(|(_, id, _)| *id == vni || listening).map(|(device, ..)| *device).collect();
                 }
                 let _ = from;
                 let Some(device) = takers.first().copied() else {

@@ -138,7 +138,13 @@ impl<'a> Walk<'a> {
 impl Trail {
     /// Notes what happened at a device.
     pub fn step(&mut self, device: Device, action: Action) {
-        self.steps.push(Step { time: None, netns: device.netns, device: Some(device.ifindex), action, sources: Vec::new() });
+        self.steps.push(Step {
+            time: None,
+            netns: device.netns,
+            device: Some(device.ifindex),
+            action,
+            sources: Vec::new(),
+        });
     }
 
     /// Notes what happened in a namespace.

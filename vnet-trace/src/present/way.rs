@@ -150,7 +150,9 @@ fn row(names: Names<'_>, recording: &Recording, at: usize, hop: &Hop<'_>, lost: 
             }
             _ => None,
         };
-        if let Some(phrase) = passing.or_else(|| words::phrase(names, recording, step).filter(|_| !words::is_detail(step))) {
+        if let Some(phrase) =
+            passing.or_else(|| words::phrase(names, recording, step).filter(|_| !words::is_detail(step)))
+        {
             end(&mut what, &phrase);
         }
     }

@@ -63,7 +63,8 @@ pub fn signs(recording: &Recording, packet: &Packet, visit: &Visit, success: Suc
                 if counts(packet.role, reason.as_deref(), location.as_deref(), success) {
                     signs.dropped = Some(Drop {
                         place: place(recording, visit, event, location.clone()),
-                        waited: reason.as_deref() == Some("NEIGH_FAILED") || location.as_deref() == Some("neigh_invalidate"),
+                        waited: reason.as_deref() == Some("NEIGH_FAILED")
+                            || location.as_deref() == Some("neigh_invalidate"),
                     });
                 }
             }
@@ -101,11 +102,7 @@ fn takes(role: Role, function: &str) -> bool {
 fn place(recording: &Recording, visit: &Visit, event: &Event, function: Option<String>) -> Place {
     let device = event.device.or_else(|| visit.at());
     let netns = device.map(|device| device.netns).or(event.netns).or(visit.netns);
-    Place {
-        netns: netns.unwrap_or(recording.question.netns),
-        device: device.map(|device| device.ifindex),
-        function,
-    }
+    Place { netns: netns.unwrap_or(recording.question.netns), device: device.map(|device| device.ifindex), function }
 }
 
 /// How one branch ended.

@@ -55,7 +55,8 @@ impl Legs {
                     legs.starts.extend(near);
                 }
                 let Some(netns) = visit.netns.filter(|_| visit.way != Way::Out) else { continue };
-                let arrived = leg == Leg::Forward && visit.way == Way::In && topology.owns(Some(netns), visit.last_said().dst);
+                let arrived =
+                    leg == Leg::Forward && visit.way == Way::In && topology.owns(Some(netns), visit.last_said().dst);
                 let waits = if arrived { Leg::Return } else { leg };
                 legs.passed.entry(netns).or_default().push((visit.time, waits));
             }
@@ -79,7 +80,10 @@ impl Legs {
             (Role::ArpRequest, _) => self.of_question(recording, packet),
             (Role::ArpReply, _) => {
                 let said = packet.first_said();
-                self.asked.get(&(said.dst, said.src)).copied().unwrap_or_else(|| self.by_address(said.src).unwrap_or(Leg::Forward))
+                self.asked
+                    .get(&(said.dst, said.src))
+                    .copied()
+                    .unwrap_or_else(|| self.by_address(said.src).unwrap_or(Leg::Forward))
             }
         }
     }

@@ -137,15 +137,19 @@ impl Writer<'_> {
                 None => {
                     let site = event.map(site).unwrap_or_default();
                     let action = Action::Seen { site, note: String::new() };
-                    steps.push(Step { time: Some(sighting.time), netns, device: visit.device, action, sources: vec![source] });
+                    steps.push(Step {
+                        time: Some(sighting.time),
+                        netns,
+                        device: visit.device,
+                        action,
+                        sources: vec![source],
+                    });
                 }
             }
             return;
         };
         let passage = matches!(action, Action::Received | Action::Transmitted | Action::Queued);
-        if passage
-            && let Some(step) = steps.iter_mut().skip(begin).find(|step| step.action == action)
-        {
+        if passage && let Some(step) = steps.iter_mut().skip(begin).find(|step| step.action == action) {
             // The clock of the probes counts.
             if event.is_some() && step.event().is_none() {
                 step.time = Some(sighting.time);

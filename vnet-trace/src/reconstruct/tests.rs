@@ -93,7 +93,10 @@ fn exchange(events: Vec<Event>, frames: Vec<Frame>, received: bool) -> Exchange 
 
 /// The frames of one packet from device to device.
 fn over(time: u64, bytes: &[u8], way: &[(u32, u32, Direction)]) -> Vec<Frame> {
-    (time..).zip(way).map(|(time, (netns, index, direction))| frame(time, device(*netns, *index), *direction, bytes)).collect()
+    (time..)
+        .zip(way)
+        .map(|(time, (netns, index, direction))| frame(time, device(*netns, *index), *direction, bytes))
+        .collect()
 }
 
 const THERE: [(u32, u32, Direction); 4] =
@@ -111,14 +114,20 @@ fn a_delivered_exchange_is_told_from_frames_alone() {
     let exchange = exchange(Vec::new(), frames, true);
     let roles: Vec<_> = exchange.journeys.iter().map(|journey| (journey.role, journey.leg)).collect();
     let forward = Leg::Forward;
-    let expected = [(Role::ArpRequest, forward), (Role::ArpReply, forward), (Role::Request, forward), (Role::Reply, Leg::Return)];
+    let expected =
+        [(Role::ArpRequest, forward), (Role::ArpReply, forward), (Role::Request, forward), (Role::Reply, Leg::Return)];
     assert_eq!(roles, expected);
     for (journey, netns) in exchange.journeys.iter().zip([2, 0, 2, 0]) {
         assert_eq!(journey.fate, Fate::Delivered { netns: NetnsId(netns), device: Some(IfIndex(2)) }, "{journey:#?}");
     }
     let path: Vec<_> = exchange.journeys[2].path();
     assert_eq!(path, THERE.map(|(netns, index, direction)| (device(netns, index), direction)));
-    assert!(exchange.journeys[2].steps.iter().any(|step| step.action == Action::BridgeForwarded { bridge: IfIndex(10), flooded: false }));
+    assert!(
+        exchange.journeys[2]
+            .steps
+            .iter()
+            .any(|step| step.action == Action::BridgeForwarded { bridge: IfIndex(10), flooded: false })
+    );
     // The bridge's own copy of the broadcast is a branch.
     let copy = &exchange.journeys[0].copies[0];
     assert_eq!(copy.path(), [(device(1, 10), Direction::In)]);
@@ -136,7 +145,10 @@ fn a_drop_that_counts_is_a_loss_with_its_place() {
     ];
     let exchange = exchange(events, frames, false);
     let loss = exchange.journeys[0].loss().unwrap();
-    assert_eq!((loss.place.device(), loss.place.function.as_deref(), loss.certain), (Some(device(1, 2)), Some("nft_do_chain"), true));
+    assert_eq!(
+        (loss.place.device(), loss.place.function.as_deref(), loss.certain),
+        (Some(device(1, 2)), Some("nft_do_chain"), true)
+    );
     let drops = exchange.drops(Role::Request, Leg::Forward);
     assert_eq!((drops[0].event, drops[0].reason, drops[0].main), (Some(2), Some("NETFILTER_DROP"), true));
     let seen = exchange.seen_at(Role::Request, Leg::Forward, device(1, 2), Direction::In).unwrap();
@@ -157,7 +169,9 @@ fn the_ping_socket_look_up_after_a_raw_socket_got_the_reply_is_no_loss() {
         )
     };
     assert!(matches!(events(true).journeys[0].fate, Fate::Delivered { netns: NetnsId(0), .. }));
-    assert!(matches!(&events(false).journeys[0].fate, Fate::Lost(loss) if loss.place.function.as_deref() == Some("ping_rcv")));
+    assert!(
+        matches!(&events(false).journeys[0].fate, Fate::Lost(loss) if loss.place.function.as_deref() == Some("ping_rcv"))
+    );
 }
 
 #[test]
@@ -180,7 +194,12 @@ fn a_packet_that_waited_in_vain_is_lost_by_another_packets_loss() {
     assert!(matches!(exchange.journeys[0].fate, Fate::Cut { netns: NetnsId(1), .. }));
     let loss = exchange.journeys[2].loss().unwrap();
     assert_eq!((loss.place.device(), loss.certain), (Some(device(0, 2)), false));
-    assert!(exchange.journeys[2].steps.iter().any(|step| matches!(&step.action, Action::Seen { note, .. } if note.ends_with("FAILED"))));
+    assert!(
+        exchange.journeys[2]
+            .steps
+            .iter()
+            .any(|step| matches!(&step.action, Action::Seen { note, .. } if note.ends_with("FAILED")))
+    );
 }
 
 #[test]
@@ -188,7 +207,8 @@ fn rewritten_addresses_are_a_step() {
     let mut frames = over(30, &echo(false, 1, 64, [192, 0, 2, 9], OWNER), &THERE[..2]);
     frames.extend(over(32, &echo(false, 1, 63, ASKER, OWNER), &THERE[2..]));
     let exchange = exchange(Vec::new(), frames, false);
-    let rewritten: Vec<_> = exchange.journeys[0].steps.iter().filter(|step| matches!(step.action, Action::Rewritten { .. })).collect();
+    let rewritten: Vec<_> =
+        exchange.journeys[0].steps.iter().filter(|step| matches!(step.action, Action::Rewritten { .. })).collect();
     assert_eq!(rewritten.len(), 1);
     assert_eq!(rewritten[0].sources.len(), 2);
 }

@@ -68,7 +68,8 @@ impl Topology {
                 }
             }
         }
-        let heights: Vec<(Device, u8)> = topology.nodes.keys().map(|device| (*device, topology.height(*device))).collect();
+        let heights: Vec<(Device, u8)> =
+            topology.nodes.keys().map(|device| (*device, topology.height(*device))).collect();
         for (device, height) in heights {
             if let Some(node) = topology.nodes.get_mut(&device) {
                 node.height = height;
@@ -101,8 +102,10 @@ impl Topology {
             (at, height) = (lower, height + 1);
         }
         // Ports are below their master, whatever they are stacked on.
-        let collects =
-            self.nodes.get(&at).is_some_and(|node| matches!(node.nature, Nature::Bridge | Nature::Bond | Nature::Mirror));
+        let collects = self
+            .nodes
+            .get(&at)
+            .is_some_and(|node| matches!(node.nature, Nature::Bridge | Nature::Bond | Nature::Mirror));
         if collects { height + DEEPEST + 1 } else { height }
     }
 }

@@ -26,13 +26,18 @@ pub fn tell(recording: &Recording, packets: &Packets, journeys: &mut [Journey]) 
             let there = index.get(&device)?;
             there.get(there.partition_point(|(time, _)| *time < event.time)).map(|(_, journey)| *journey)
         };
-        let Some(journey) = next(&leaving).or_else(|| next(&starved)).and_then(|at| journeys.get_mut(at)) else { continue };
+        let Some(journey) = next(&leaving).or_else(|| next(&starved)).and_then(|at| journeys.get_mut(at)) else {
+            continue;
+        };
         let end = |other: &Step| {
-            other.at() == Some(device) && (matches!(other.action, Action::Queued | Action::Transmitted) || is_starved(&other.action))
+            other.at() == Some(device)
+                && (matches!(other.action, Action::Queued | Action::Transmitted) || is_starved(&other.action))
         };
         let place = journey.steps.iter().position(end).unwrap_or(journey.steps.len());
         match journey.steps.get_mut(..place).and_then(<[Step]>::last_mut) {
-            Some(before) if before.action == step.action && before.device == step.device => before.sources.extend(step.sources),
+            Some(before) if before.action == step.action && before.device == step.device => {
+                before.sources.extend(step.sources)
+            }
             _ => journey.steps.insert(place, step),
         }
     }

@@ -86,7 +86,9 @@ pub fn parse(message: Message<'_>, asked: u32, links: &[Link]) -> Result<Option<
             filter.name = options.find(TCA_BPF_NAME).map(|name| name.text());
             if options.find(TCA_BPF_FLAGS).map_or(Ok(0), |flags| flags.u32())? & 1 != 0 {
                 filter.actions.push("direct-action".into());
-                filter.actions.extend(options.find(TCA_BPF_OPS).and_then(|program| constant(program.value)).map(verdict));
+                filter
+                    .actions
+                    .extend(options.find(TCA_BPF_OPS).and_then(|program| constant(program.value)).map(verdict));
             }
             1
         }
@@ -194,7 +196,9 @@ mod tests {
 
     #[test]
     fn writes_verdicts_as_tc_does() {
-        for (action, word) in [(u32::MAX, "continue"), (0, "pass"), (2, "drop"), (3, "pipe"), (0x2000_0005, "goto chain 5")] {
+        for (action, word) in
+            [(u32::MAX, "continue"), (0, "pass"), (2, "drop"), (3, "pipe"), (0x2000_0005, "goto chain 5")]
+        {
             assert_eq!(verdict(action), word);
         }
     }

@@ -8,7 +8,11 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::AddressOnPort { port, bridge } = fault.loss.decision.as_ref()? else { return None };
     let (dev, master) = (case.name(*port), case.name(*bridge));
-    let summary = format!("the address is on {}, a port of bridge {master}: the bridge takes {}, and the port's own stack never sees it", case.place_name(*port), case.packet_name(fault.role));
+    let summary = format!(
+        "the address is on {}, a port of bridge {master}: the bridge takes {}, and the port's own stack never sees it",
+        case.place_name(*port),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "address-on-port", summary);
     finding.evidence.push(case.state(port.netns, &format!("master of {dev}"), &master));
     let mut commands = Vec::new();
@@ -27,6 +31,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         commands.push(case.ip(port.netns, &format!("route replace {} {via}dev {master}", route.dst)));
     }
     commands.push(case.ip(port.netns, &format!("link set {master} up")));
-    finding.fixes.push(fix(&format!("move the address to {master}"), Risk::Safe, commands, undo, crate::diagnose::case::NETWORK_CONFIG));
+    finding.fixes.push(fix(
+        &format!("move the address to {master}"),
+        Risk::Safe,
+        commands,
+        undo,
+        crate::diagnose::case::NETWORK_CONFIG,
+    ));
     Some(finding)
 }

@@ -12,7 +12,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let summary = if fault.role == Role::ArpRequest {
         format!("ARP is off on {name} (NOARP): it ignores {}", case.packet_name(fault.role))
     } else {
-        format!("ARP is off on {name} (NOARP): it sends {} to its own link-layer address, and the receiver ignores it", case.packet_name(fault.role))
+        format!(
+            "ARP is off on {name} (NOARP): it sends {} to its own link-layer address, and the receiver ignores it",
+            case.packet_name(fault.role)
+        )
     };
     let mut finding = case.finding(fault, "arp-disabled", summary);
     finding.evidence.push(case.state(device.netns, &format!("flags of {dev}"), "NOARP"));

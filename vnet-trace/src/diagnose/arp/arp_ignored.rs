@@ -13,31 +13,58 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let packet = case.packet_name(fault.role);
     match by {
         ArpRefusal::Ignore { sysctl, value } => {
-            let summary = format!("{name} sees {packet} and does not answer: {sysctl} is {value}, and the address is not one it may answer for there");
+            let summary = format!(
+                "{name} sees {packet} and does not answer: {sysctl} is {value}, and the address is not one it may answer for there"
+            );
             let mut finding = case.finding(fault, "arp-ignored", summary);
             finding.evidence.push(case.sysctl_state(device.netns, sysctl));
             let mut settings = vec![(sysctl.clone(), 0)];
             // The larger of `all` and the device's decides: both have to go.
-            for key in ["all".to_owned(), case.name(device).replace('.', "/")].map(|dev| format!("net.ipv4.conf.{dev}.arp_ignore")) {
+            for key in ["all".to_owned(), case.name(device).replace('.', "/")]
+                .map(|dev| format!("net.ipv4.conf.{dev}.arp_ignore"))
+            {
                 if key != *sysctl && case.netns(device.netns).sysctl(&key).unwrap_or(0) != 0 {
                     settings.push((key, 0));
                 }
             }
-            finding.fixes.push(case.sysctl_fix(device.netns, "answer for all own addresses on every device", Risk::ChangesPolicy, &settings));
+            finding.fixes.push(case.sysctl_fix(
+                device.netns,
+                "answer for all own addresses on every device",
+                Risk::ChangesPolicy,
+                &settings,
+            ));
             Some(finding)
         }
         ArpRefusal::Filter { sysctl, back } => {
-            let way = back.and_then(|back| case.netns(device.netns).link(back)).map_or("none", |link| link.name.as_str());
-            let summary = format!("{name} sees {packet} and does not answer: {sysctl} is on, and the way back to the asker is by {way}");
+            let way =
+                back.and_then(|back| case.netns(device.netns).link(back)).map_or("none", |link| link.name.as_str());
+            let summary = format!(
+                "{name} sees {packet} and does not answer: {sysctl} is on, and the way back to the asker is by {way}"
+            );
             let mut finding = case.finding(fault, "arp-ignored", summary);
             finding.evidence.push(case.sysctl_state(device.netns, sysctl));
-            finding.fixes.push(case.sysctl_fix(device.netns, "answer on this device as well", Risk::ChangesPolicy, &[(sysctl.clone(), 0)]));
+            finding.fixes.push(case.sysctl_fix(
+                device.netns,
+                "answer on this device as well",
+                Risk::ChangesPolicy,
+                &[(sysctl.clone(), 0)],
+            ));
             Some(finding)
         }
         ArpRefusal::Rule(rule) => {
-            let summary = format!("a rule of {} in table {} chain {} drops {packet}: {}", case.netns_name(device.netns), rule.table, rule.chain, rule.text);
+            let summary = format!(
+                "a rule of {} in table {} chain {} drops {packet}: {}",
+                case.netns_name(device.netns),
+                rule.table,
+                rule.chain,
+                rule.text
+            );
             let mut finding = case.finding(fault, "arp-ignored", summary);
-            finding.evidence.push(case.state(device.netns, &format!("rule in {} {} {}", rule.family.word(), rule.table, rule.chain), &rule.text));
+            finding.evidence.push(case.state(
+                device.netns,
+                &format!("rule in {} {} {}", rule.family.word(), rule.table, rule.chain),
+                &rule.text,
+            ));
             finding.fixes = crate::diagnose::filter::netfilter_drop::fixes(case, fault, rule);
             Some(finding)
         }

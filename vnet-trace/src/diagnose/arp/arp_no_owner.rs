@@ -11,12 +11,20 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let device = fault.loss.place.device()?;
     let name = case.place_name(device);
     let elsewhere = case.owner(*address);
-    let beyond = elsewhere.map_or_else(String::new, |owner| format!(" ({} has it, which is not on this link)", case.place_name(owner)));
-    let summary = format!("nobody on the link of {name} owns {address}{beyond}: {} is never answered", case.packet_name(fault.role));
+    let beyond = elsewhere
+        .map_or_else(String::new, |owner| format!(" ({} has it, which is not on this link)", case.place_name(owner)));
+    let summary = format!(
+        "nobody on the link of {name} owns {address}{beyond}: {} is never answered",
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "arp-no-owner", summary);
     finding.evidence.push(case.state(device.netns, &format!("owners of {address} on this link"), "none"));
     if let Some(owner) = elsewhere {
-        finding.evidence.push(case.state(owner.netns, &format!("address {address}"), &format!("dev {}", case.name(owner))));
+        finding.evidence.push(case.state(
+            owner.netns,
+            &format!("address {address}"),
+            &format!("dev {}", case.name(owner)),
+        ));
         finding.fixes.extend(by_its_link(case, device, owner, *address));
     }
     // Somebody at the other end of this link could take the address.
@@ -35,7 +43,13 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         ));
     }
     if finding.fixes.is_empty() {
-        finding.fixes.push(fix("check the address that was asked for, and whether its owner is on this link", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+        finding.fixes.push(fix(
+            "check the address that was asked for, and whether its owner is on this link",
+            Risk::NeedsChoice,
+            Vec::new(),
+            Vec::new(),
+            "",
+        ));
     }
     Some(finding)
 }
@@ -46,13 +60,22 @@ fn station(case: &Case<'_>, asker: Device) -> Option<Device> {
         .devices()
         .map(|(device, _)| device)
         .filter(|device| *device != asker && device.netns != asker.netns)
-        .find(|device| case.netns(device.netns).addresses_of(device.ifindex).any(|entry| {
-            case.netns(asker.netns).addresses_of(asker.ifindex).any(|own| own.net().is_some_and(|net| net.contains(&entry.address) && own.scope == 0))
-        }))
+        .find(|device| {
+            case.netns(device.netns).addresses_of(device.ifindex).any(|entry| {
+                case.netns(asker.netns)
+                    .addresses_of(asker.ifindex)
+                    .any(|own| own.net().is_some_and(|net| net.contains(&entry.address) && own.scope == 0))
+            })
+        })
 }
 
 /// The owner hangs on another device of the asker: a host route leads there.
-fn by_its_link(case: &Case<'_>, asked: Device, owner: Device, address: std::net::IpAddr) -> Option<crate::model::diagnosis::Fix> {
+fn by_its_link(
+    case: &Case<'_>,
+    asked: Device,
+    owner: Device,
+    address: std::net::IpAddr,
+) -> Option<crate::model::diagnosis::Fix> {
     let mut near = case.snapshot().peer(owner)?;
     if let Some(master) = case.link(near)?.master {
         near = Device::new(near.netns, master);

@@ -8,16 +8,31 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::DuplicateAddress { address, owners } = fault.loss.decision.as_ref()? else { return None };
     let names: Vec<String> = owners.iter().map(|owner| case.place_name(*owner)).collect();
-    let summary = format!("{address} belongs to {}: {} goes to the wrong one", names.join(" and to "), case.packet_name(fault.role));
+    let summary = format!(
+        "{address} belongs to {}: {} goes to the wrong one",
+        names.join(" and to "),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "duplicate-address", summary);
     for owner in owners {
-        finding.evidence.push(case.state(owner.netns, &format!("address {address}"), &format!("dev {}", case.name(*owner))));
+        finding.evidence.push(case.state(
+            owner.netns,
+            &format!("address {address}"),
+            &format!("dev {}", case.name(*owner)),
+        ));
     }
     let asker = case.recording.question.netns;
-    let intruder = owners.iter().find(|owner| owner.netns == fault.loss.place.netns && owner.netns != asker).or_else(|| owners.iter().find(|owner| owner.netns != asker));
+    let intruder = owners
+        .iter()
+        .find(|owner| owner.netns == fault.loss.place.netns && owner.netns != asker)
+        .or_else(|| owners.iter().find(|owner| owner.netns != asker));
     if let Some(owner) = intruder {
         let dev = case.name(*owner);
-        let length = case.netns(owner.netns).addresses_of(owner.ifindex).find(|entry| entry.address == *address).map_or(32, |entry| entry.prefix_len);
+        let length = case
+            .netns(owner.netns)
+            .addresses_of(owner.ifindex)
+            .find(|entry| entry.address == *address)
+            .map_or(32, |entry| entry.prefix_len);
         let mut commands = vec![case.ip(owner.netns, &format!("addr del {address}/{length} dev {dev}"))];
         // Whoever has learned the wrong one asks again.
         for netns in &case.snapshot().namespaces {

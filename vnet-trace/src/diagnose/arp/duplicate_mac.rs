@@ -8,7 +8,11 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::DuplicateMac { mac, owners } = fault.loss.decision.as_ref()? else { return None };
     let names: Vec<String> = owners.iter().map(|owner| case.place_name(*owner)).collect();
-    let summary = format!("{} have one link-layer address, {mac}: {} goes to the wrong one", names.join(" and "), case.packet_name(fault.role));
+    let summary = format!(
+        "{} have one link-layer address, {mac}: {} goes to the wrong one",
+        names.join(" and "),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "duplicate-mac", summary);
     for owner in owners {
         finding.evidence.push(case.state(owner.netns, &format!("address of {}", case.name(*owner)), &mac.to_string()));
@@ -30,7 +34,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         for netns in &case.snapshot().namespaces {
             for entry in netns.neighbours.iter().filter(|entry| entry.lladdr == Some(*mac)) {
                 if let Some(link) = netns.link(entry.ifindex) {
-                    commands.push(case.ip(netns.id, &format!("neigh flush to {} dev {} nud all", entry.address, link.name)));
+                    commands.push(
+                        case.ip(netns.id, &format!("neigh flush to {} dev {} nud all", entry.address, link.name)),
+                    );
                 }
             }
         }

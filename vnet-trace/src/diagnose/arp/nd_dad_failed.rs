@@ -9,12 +9,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::DadFailed { address, failed } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let dev = case.name(device);
-    let state = if *failed { "failed duplicate address detection" } else { "is still tentative: duplicate address detection runs" };
-    let summary = format!("{address} on {} {state}, so it does not answer {}", case.place_name(device), case.packet_name(fault.role));
+    let state = if *failed {
+        "failed duplicate address detection"
+    } else {
+        "is still tentative: duplicate address detection runs"
+    };
+    let summary = format!(
+        "{address} on {} {state}, so it does not answer {}",
+        case.place_name(device),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "nd-dad-failed", summary);
     let entry = case.netns(device.netns).addresses_of(device.ifindex).find(|entry| entry.address == *address)?;
-    finding.evidence.push(case.state(device.netns, &format!("address {address} dev {dev}"), if *failed { "dadfailed tentative" } else { "tentative" }));
-    finding.evidence.push(case.sysctl_state(device.netns, &format!("net.ipv6.conf.{}.dad_transmits", dev.replace('.', "/"))));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("address {address} dev {dev}"),
+        if *failed { "dadfailed tentative" } else { "tentative" },
+    ));
+    finding
+        .evidence
+        .push(case.sysctl_state(device.netns, &format!("net.ipv6.conf.{}.dad_transmits", dev.replace('.', "/"))));
     let length = entry.prefix_len;
     finding.fixes.push(fix(
         "add the address again without duplicate address detection, once nobody else has it",

@@ -12,9 +12,14 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let netns = fault.loss.place.netns;
     let family = case.family();
     let key = format!("net.{family}.neigh.default.gc_thresh3");
-    let entries = case.netns(netns).neighbours.iter().filter(|entry| entry.address.is_ipv4() == (family == "ipv4")).count();
+    let entries =
+        case.netns(netns).neighbours.iter().filter(|entry| entry.address.is_ipv4() == (family == "ipv4")).count();
     let limit = case.netns(netns).sysctl(&key).unwrap_or(1024);
-    let summary = format!("the neighbour table of {} is full ({entries} of {limit} entries): no entry can be made for {}", case.netns_name(netns), case.packet_name(fault.role));
+    let summary = format!(
+        "the neighbour table of {} is full ({entries} of {limit} entries): no entry can be made for {}",
+        case.netns_name(netns),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "neigh-table-full", summary);
     finding.evidence.push(case.sysctl_state(netns, &key));
     finding.fixes.push(case.sysctl_fix(netns, "make the table larger", Risk::Safe, &[(key, (limit * 4).max(4096))]));

@@ -8,7 +8,11 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::BridgeHairpin { port } = fault.loss.decision.as_ref()? else { return None };
     let name = case.name(*port);
-    let summary = format!("{} would have to leave bridge port {} again, by which it came in, and hairpin is off there", case.packet_name(fault.role), case.place_name(*port));
+    let summary = format!(
+        "{} would have to leave bridge port {} again, by which it came in, and hairpin is off there",
+        case.packet_name(fault.role),
+        case.place_name(*port)
+    );
     let mut finding = case.finding(fault, "bridge-hairpin-off", summary);
     finding.evidence.push(case.state(port.netns, &format!("bridge link {name} hairpin"), "off"));
     finding.fixes.push(fix(

@@ -10,10 +10,16 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::BridgeSuppressed { port, lladdr, address } = fault.loss.decision.as_ref()? else { return None };
     let bridge = case.link(*port)?.master.map(|index| Device::new(port.netns, index))?;
     let (dev, master) = (case.name(*port), case.name(bridge));
-    let summary = format!("bridge {master} answers for {address} with {lladdr} from its own neighbour table (neigh_suppress on {dev}), and nobody there has that address");
+    let summary = format!(
+        "bridge {master} answers for {address} with {lladdr} from its own neighbour table (neigh_suppress on {dev}), and nobody there has that address"
+    );
     let mut finding = case.finding(fault, "bridge-neigh-suppress", summary);
     finding.evidence.push(case.state(port.netns, &format!("bridge link {dev} neigh_suppress"), "on"));
-    finding.evidence.push(case.state(port.netns, &format!("neigh {address} dev {master}"), &format!("lladdr {lladdr}")));
+    finding.evidence.push(case.state(
+        port.netns,
+        &format!("neigh {address} dev {master}"),
+        &format!("lladdr {lladdr}"),
+    ));
     let mut commands = vec![case.ip(bridge.netns, &format!("neigh del {address} dev {master}"))];
     let asker = case.recording.question.netns;
     let from = case.forward_path().into_iter().find(|device| device.netns == asker);

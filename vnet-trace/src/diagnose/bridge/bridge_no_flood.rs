@@ -13,7 +13,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         FloodKind::Multicast => ("mcast_flood", "multicasts"),
         FloodKind::UnknownUnicast => ("flood", "unicasts to addresses that the bridge does not know"),
     };
-    let summary = format!("bridge port {} does not send {word} out ({flag} off), and {} is one", case.place_name(*port), case.packet_name(fault.role));
+    let summary = format!(
+        "bridge port {} does not send {word} out ({flag} off), and {} is one",
+        case.place_name(*port),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "bridge-no-flood", summary);
     finding.evidence.push(case.state(port.netns, &format!("bridge link {name} {flag}"), "off"));
     finding.fixes.push(fix(

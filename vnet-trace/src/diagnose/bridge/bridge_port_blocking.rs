@@ -21,10 +21,15 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let info = info(case, bridge);
     let way = if *ingress { "comes in by it" } else { "would leave by it" };
     let why = if info.stp_state != 0 { ", as STP on the bridge has it" } else { "" };
-    let summary = format!("bridge port {name} is {word}{why}: {}, which {way}, is not forwarded", case.packet_name(fault.role));
+    let summary =
+        format!("bridge port {name} is {word}{why}: {}, which {way}, is not forwarded", case.packet_name(fault.role));
     let mut finding = case.finding(fault, "bridge-port-blocking", summary);
     finding.evidence.push(case.state(port.netns, &format!("bridge link {} state", case.name(*port)), word));
-    finding.evidence.push(case.state(port.netns, &format!("stp_state of {}", case.name(bridge)), &info.stp_state.to_string()));
+    finding.evidence.push(case.state(
+        port.netns,
+        &format!("stp_state of {}", case.name(bridge)),
+        &info.stp_state.to_string(),
+    ));
     let (dev, master) = (case.name(*port), case.name(bridge));
     if info.stp_state == 0 {
         finding.fixes.push(fix(

@@ -8,7 +8,10 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::BridgeIsolated { from, to } = fault.loss.decision.as_ref()? else { return None };
     let (first, second) = (case.name(*from), case.name(*to));
-    let summary = format!("bridge ports {first} and {second} are both isolated, so {} does not pass between them", case.packet_name(fault.role));
+    let summary = format!(
+        "bridge ports {first} and {second} are both isolated, so {} does not pass between them",
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "bridge-port-isolated", summary);
     for port in [from, to] {
         finding.evidence.push(case.state(port.netns, &format!("bridge link {} isolated", case.name(*port)), "on"));

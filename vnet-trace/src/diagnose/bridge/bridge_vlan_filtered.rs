@@ -14,7 +14,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let own = if is_bridge { " self" } else { "" };
     let summary = match vid {
         None => format!("bridge port {} has no PVID, and {packet} comes in without a tag", case.place_name(*port)),
-        Some(vid) if *ingress => format!("{packet} comes in on VLAN {vid}, and port {} does not carry it", case.place_name(*port)),
+        Some(vid) if *ingress => {
+            format!("{packet} comes in on VLAN {vid}, and port {} does not carry it", case.place_name(*port))
+        }
         Some(vid) => format!("{packet} is on VLAN {vid}, and port {} does not carry it", case.place_name(*port)),
     };
     let mut finding = case.finding(fault, "bridge-vlan-filtered", summary);
@@ -23,16 +25,28 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         .bridge_vlans
         .iter()
         .filter(|vlan| vlan.ifindex == port.ifindex)
-        .map(|vlan| format!("{}{}{}", vlan.vid, if vlan.pvid { " PVID" } else { "" }, if vlan.untagged { " untagged" } else { "" }))
+        .map(|vlan| {
+            format!(
+                "{}{}{}",
+                vlan.vid,
+                if vlan.pvid { " PVID" } else { "" },
+                if vlan.untagged { " untagged" } else { "" }
+            )
+        })
         .collect();
     let listed = if vlans.is_empty() { "none".to_owned() } else { vlans.join(", ") };
     finding.evidence.push(case.state(port.netns, &format!("bridge vlan of {name}"), &listed));
     // Without a PVID: the VLAN that the other side of the bridge uses, else the one the port carries already.
     let wanted = vid.or_else(|| pvid_beside(case, *port)).unwrap_or(1);
     let flags = " pvid untagged";
-    let had = case.netns(port.netns).bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex && vlan.vid == wanted);
+    let had =
+        case.netns(port.netns).bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex && vlan.vid == wanted);
     let undo = match had {
-        Some(vlan) => format!("bridge vlan add dev {name} vid {wanted}{}{}{own}", if vlan.pvid { " pvid" } else { "" }, if vlan.untagged { " untagged" } else { "" }),
+        Some(vlan) => format!(
+            "bridge vlan add dev {name} vid {wanted}{}{}{own}",
+            if vlan.pvid { " pvid" } else { "" },
+            if vlan.untagged { " untagged" } else { "" }
+        ),
         None => format!("bridge vlan del dev {name} vid {wanted}{own}"),
     };
     finding.fixes.push(fix(
@@ -57,7 +71,10 @@ fn pvid_beside(case: &Case<'_>, port: crate::model::id::Device) -> Option<u16> {
         .map(|vlan| vlan.vid)
         .collect();
     pvids.sort_unstable();
-    pvids.iter().copied().find(|vid| carried(*vid)).or_else(|| pvids.first().copied()).or_else(|| {
-        netns.bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex).map(|vlan| vlan.vid)
-    })
+    pvids
+        .iter()
+        .copied()
+        .find(|vid| carried(*vid))
+        .or_else(|| pvids.first().copied())
+        .or_else(|| netns.bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex).map(|vlan| vlan.vid))
 }

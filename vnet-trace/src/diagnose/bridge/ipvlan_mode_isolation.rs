@@ -11,13 +11,24 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let name = case.place_name(*child);
     let LinkKind::Ipvlan { flag, .. } = &case.link(*child)?.kind else { return None };
     let summary = if *l3 {
-        format!("{name} is an ipvlan in an L3 mode: it has no ARP, so {} is never answered", case.packet_name(fault.role))
+        format!(
+            "{name} is an ipvlan in an L3 mode: it has no ARP, so {} is never answered",
+            case.packet_name(fault.role)
+        )
     } else {
-        format!("{name} is an ipvlan with the {} flag: {} may not go to a sibling", format!("{flag:?}").to_lowercase(), case.packet_name(fault.role))
+        format!(
+            "{name} is an ipvlan with the {} flag: {} may not go to a sibling",
+            format!("{flag:?}").to_lowercase(),
+            case.packet_name(fault.role)
+        )
     };
     let mut finding = case.finding(fault, "ipvlan-mode-isolation", summary);
     let dev = case.name(*child);
-    finding.evidence.push(case.state(child.netns, &format!("ipvlan {dev}"), if *l3 { "mode l3" } else { "flag private or vepa" }));
+    finding.evidence.push(case.state(
+        child.netns,
+        &format!("ipvlan {dev}"),
+        if *l3 { "mode l3" } else { "flag private or vepa" },
+    ));
     let (set, undo) = if *l3 { ("mode l2", "mode l3") } else { ("mode l2 bridge", "mode l2 private") };
     finding.fixes.push(fix(
         if *l3 { "use L2 mode, which has ARP" } else { "let the siblings talk (bridge flag)" },

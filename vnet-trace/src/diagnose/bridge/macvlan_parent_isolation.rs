@@ -11,7 +11,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let (low, up) = (case.name(*lower), case.name(*child));
     let is_ipvlan = matches!(case.link(*child)?.kind, LinkKind::Ipvlan { .. });
     let kind = if is_ipvlan { "ipvlan" } else { "macvlan" };
-    let summary = format!("{low} and its {kind} child {up} never hear each other: {} goes out to the wire instead", case.packet_name(fault.role));
+    let summary = format!(
+        "{low} and its {kind} child {up} never hear each other: {} goes out to the wire instead",
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "macvlan-parent-isolation", summary);
     finding.evidence.push(case.state(child.netns, &format!("link {up}"), &format!("{kind} on {low}")));
     let helper = format!("{}-host", if low.len() > 10 { &low[..10] } else { &low });

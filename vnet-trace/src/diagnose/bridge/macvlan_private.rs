@@ -8,13 +8,27 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::MacvlanPrivate { child } = fault.loss.decision.as_ref()? else { return None };
     let lower = case.snapshot().lower(*child)?;
-    let summary = format!("macvlan {} is in private mode: {} does not get from one child of {} to another", case.place_name(*child), case.packet_name(fault.role), case.name(lower));
+    let summary = format!(
+        "macvlan {} is in private mode: {} does not get from one child of {} to another",
+        case.place_name(*child),
+        case.packet_name(fault.role),
+        case.name(lower)
+    );
     let mut finding = case.finding(fault, "macvlan-private", summary);
     finding.evidence.push(case.state(child.netns, &format!("mode of {}", case.name(*child)), "private"));
     let children = case.snapshot().uppers(lower);
     let set = |mode: &str| {
-        children.iter().map(|child| case.ip(child.netns, &format!("link set {} type macvlan mode {mode}", case.name(*child)))).collect()
+        children
+            .iter()
+            .map(|child| case.ip(child.netns, &format!("link set {} type macvlan mode {mode}", case.name(*child))))
+            .collect()
     };
-    finding.fixes.push(fix("let the siblings talk (bridge mode)", Risk::ChangesPolicy, set("bridge"), set("private"), NETWORK_CONFIG));
+    finding.fixes.push(fix(
+        "let the siblings talk (bridge mode)",
+        Risk::ChangesPolicy,
+        set("bridge"),
+        set("private"),
+        NETWORK_CONFIG,
+    ));
     Some(finding)
 }

@@ -10,8 +10,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::MacvlanVepa { child, lower, reflector } = fault.loss.decision.as_ref()? else { return None };
     let low = case.place_name(*lower);
     let summary = match reflector {
-        Some(port) => format!("macvlan {} is in VEPA mode and sends {} out of {low}; the switch port {} has hairpin off and does not send it back", case.name(*child), case.packet_name(fault.role), case.place_name(*port)),
-        None => format!("macvlan {} is in VEPA mode and sends {} out of {low}, where no switch reflects it to its sibling", case.name(*child), case.packet_name(fault.role)),
+        Some(port) => format!(
+            "macvlan {} is in VEPA mode and sends {} out of {low}; the switch port {} has hairpin off and does not send it back",
+            case.name(*child),
+            case.packet_name(fault.role),
+            case.place_name(*port)
+        ),
+        None => format!(
+            "macvlan {} is in VEPA mode and sends {} out of {low}, where no switch reflects it to its sibling",
+            case.name(*child),
+            case.packet_name(fault.role)
+        ),
     };
     let mut finding = case.finding(fault, "macvlan-vepa-no-hairpin", summary);
     finding.place.device = Some(lower.ifindex);
@@ -36,7 +45,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
 pub fn bridge_mode(case: &Case<'_>, lower: Device) -> crate::model::diagnosis::Fix {
     let children = case.snapshot().uppers(lower);
     let set = |mode: &str| {
-        children.iter().map(|child| case.ip(child.netns, &format!("link set {} type macvlan mode {mode}", case.name(*child)))).collect()
+        children
+            .iter()
+            .map(|child| case.ip(child.netns, &format!("link set {} type macvlan mode {mode}", case.name(*child))))
+            .collect()
     };
     fix("let the siblings talk directly (bridge mode)", Risk::ChangesPolicy, set("bridge"), set("vepa"), NETWORK_CONFIG)
 }

@@ -39,7 +39,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     if let Some(entry) = entry {
         let mode = entry.fail_mode.as_deref().unwrap_or("standalone");
         finding.evidence.push(case.state(netns, &format!("fail_mode of {bridge}"), mode));
-        finding.evidence.push(case.state(netns, &format!("flows of {bridge}"), &flow.clone().unwrap_or_else(|| format!("{}, none matches", entry.flows.len()))));
+        finding.evidence.push(case.state(
+            netns,
+            &format!("flows of {bridge}"),
+            &flow.clone().unwrap_or_else(|| format!("{}, none matches", entry.flows.len())),
+        ));
     }
     finding.fixes.push(repair);
     Some(finding)

@@ -15,10 +15,20 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             bridge.ports.iter().find(|entry| entry.interfaces.iter().any(|interface| interface.device == Some(device)))
         })?;
         let word = |tag: Option<u16>| tag.map_or_else(|| "no tag".to_owned(), |tag| format!("tag {tag}"));
-        let summary = format!("Open vSwitch ports {} ({}) and {} ({}) are on different VLANs, so {packet} does not pass", from.name, word(from.tag), to.name, word(to.tag));
+        let summary = format!(
+            "Open vSwitch ports {} ({}) and {} ({}) are on different VLANs, so {packet} does not pass",
+            from.name,
+            word(from.tag),
+            to.name,
+            word(to.tag)
+        );
         let mut finding = case.finding(fault, "vlan-mismatch", summary);
         for entry in [from, to] {
-            finding.evidence.push(case.state(fault.loss.place.netns, &format!("ovs port {}", entry.name), &word(entry.tag)));
+            finding.evidence.push(case.state(
+                fault.loss.place.netns,
+                &format!("ovs port {}", entry.name),
+                &word(entry.tag),
+            ));
         }
         let set = |tag: Option<u16>| match tag {
             Some(tag) => format!("ovs-vsctl set port {port} tag={tag}"),
@@ -36,14 +46,22 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::VlanUnknown { vid, expected } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let name = case.place_name(device);
-    let known = if expected.is_empty() { "none".to_owned() } else { expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ") };
+    let known = if expected.is_empty() {
+        "none".to_owned()
+    } else {
+        expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+    };
     let tag = vid.map_or_else(|| "no tag".to_owned(), |vid| format!("VLAN tag {vid}"));
     let summary = format!("{packet} arrives at {name} with {tag}, and no VLAN device there takes it (known: {known})");
     let mut finding = case.finding(fault, "vlan-mismatch", summary);
     finding.evidence.push(case.state(device.netns, &format!("VLANs on {}", case.name(device)), &known));
     let vid = (*vid)?;
     let dev = case.name(device);
-    let upper = case.snapshot().uppers(device).into_iter().find(|upper| matches!(case.link(*upper).map(|link| &link.kind), Some(LinkKind::Vlan { .. })));
+    let upper = case
+        .snapshot()
+        .uppers(device)
+        .into_iter()
+        .find(|upper| matches!(case.link(*upper).map(|link| &link.kind), Some(LinkKind::Vlan { .. })));
     // The address has to be on the device that the frames come up by.
     let new = format!("{}.{vid}", if dev.len() > 10 { &dev[..10] } else { &dev });
     let mut commands = vec![case.ip(device.netns, &format!("link add link {dev} name {new} type vlan id {vid}"))];
@@ -56,6 +74,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         undo.push(case.ip(device.netns, &format!("addr add {address} dev {}", case.name(from))));
     }
     commands.push(case.ip(device.netns, &format!("link set {new} up")));
-    finding.fixes.push(fix(&format!("give {dev} a device for VLAN {vid} and move the address there"), Risk::ChangesPolicy, commands, undo, "make the VLAN device where the network is configured"));
+    finding.fixes.push(fix(
+        &format!("give {dev} a device for VLAN {vid} and move the address there"),
+        Risk::ChangesPolicy,
+        commands,
+        undo,
+        "make the VLAN device where the network is configured",
+    ));
     Some(finding)
 }

@@ -10,14 +10,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::VxlanNoRemote { mac } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let dev = case.name(device);
-    let summary = format!("VXLAN device {} has no remote for {mac} and no default remote, so it drops {}", case.place_name(device), case.packet_name(fault.role));
+    let summary = format!(
+        "VXLAN device {} has no remote for {mac} and no default remote, so it drops {}",
+        case.place_name(device),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "vxlan-no-remote", summary);
-    finding.evidence.push(case.state(device.netns, &format!("fdb of {dev}"), "no entry with a destination for this address, no all-zero entry"));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("fdb of {dev}"),
+        "no entry with a destination for this address, no all-zero entry",
+    ));
     let LinkKind::Vxlan(own) = &case.link(device)?.kind else { return Some(finding) };
     let far = case.snapshot().devices().find_map(|(other, link)| match &link.kind {
-        LinkKind::Vxlan(info) if other != device && info.vni == own.vni => {
-            info.local.or_else(|| case.netns(other.netns).addresses.iter().find(|entry| entry.scope == 0 && entry.ifindex != other.ifindex).map(|entry| entry.address))
-        }
+        LinkKind::Vxlan(info) if other != device && info.vni == own.vni => info.local.or_else(|| {
+            case.netns(other.netns)
+                .addresses
+                .iter()
+                .find(|entry| entry.scope == 0 && entry.ifindex != other.ifindex)
+                .map(|entry| entry.address)
+        }),
         _ => None,
     });
     if let Some(far) = far {

@@ -12,13 +12,27 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let device = fault.loss.place.device()?;
     let listed = expected.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     let summary = if expected.is_empty() {
-        format!("the outer packet arrives in {} on UDP port {port}, and no tunnel is there", case.netns_name(device.netns))
+        format!(
+            "the outer packet arrives in {} on UDP port {port}, and no tunnel is there",
+            case.netns_name(device.netns)
+        )
     } else {
-        format!("the outer packet arrives in {} on UDP port {port}, and the tunnel there listens on {listed}", case.netns_name(device.netns))
+        format!(
+            "the outer packet arrives in {} on UDP port {port}, and the tunnel there listens on {listed}",
+            case.netns_name(device.netns)
+        )
     };
     let mut finding = case.finding(fault, "vxlan-port-mismatch", summary);
-    finding.evidence.push(case.state(device.netns, "UDP ports of tunnels", if listed.is_empty() { "none" } else { &listed }));
-    let far = case.netns(device.netns).links.iter().find(|link| matches!(&link.kind, LinkKind::Vxlan(info) if expected.contains(&info.port)));
+    finding.evidence.push(case.state(
+        device.netns,
+        "UDP ports of tunnels",
+        if listed.is_empty() { "none" } else { &listed },
+    ));
+    let far = case
+        .netns(device.netns)
+        .links
+        .iter()
+        .find(|link| matches!(&link.kind, LinkKind::Vxlan(info) if expected.contains(&info.port)));
     if let Some(link) = far {
         finding.fixes.push(remake(case, device.netns, link, None, Some(*port)));
     }
@@ -26,7 +40,13 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
 }
 
 /// Makes a VXLAN device again with another VNI or port: neither can be changed on a device that exists.
-pub fn remake(case: &Case<'_>, netns: NetnsId, link: &Link, vni: Option<u32>, port: Option<u16>) -> crate::model::diagnosis::Fix {
+pub fn remake(
+    case: &Case<'_>,
+    netns: NetnsId,
+    link: &Link,
+    vni: Option<u32>,
+    port: Option<u16>,
+) -> crate::model::diagnosis::Fix {
     let LinkKind::Vxlan(info) = &link.kind else { return fix("", Risk::NeedsChoice, Vec::new(), Vec::new(), "") };
     let space = case.netns(netns);
     let name = &link.name;

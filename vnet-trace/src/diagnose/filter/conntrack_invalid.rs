@@ -11,10 +11,15 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         Decision::Netfilter { invalid: true, .. } => {
             let mut finding = crate::diagnose::filter::netfilter_drop::judged(case, fault, "conntrack-invalid");
             let what = case.packet_name(fault.role);
-            finding.summary = format!("{} has not seen the packet that {what} answers, so connection tracking calls it invalid; {}", case.netns_name(netns), finding.summary);
+            finding.summary = format!(
+                "{} has not seen the packet that {what} answers, so connection tracking calls it invalid; {}",
+                case.netns_name(netns),
+                finding.summary
+            );
             // Sending the answer back by the way the question came mends the cause; an accept rule only this loss.
             if let Some(owner) = case.predicted.owner.filter(|_| fault.leg == crate::model::exchange::Leg::Return)
-                && let (Some(gateway), Some(dst)) = (crate::diagnose::route::reply_misrouted::came_from(case, owner), case.reply_dst())
+                && let (Some(gateway), Some(dst)) =
+                    (crate::diagnose::route::reply_misrouted::came_from(case, owner), case.reply_dst())
             {
                 finding.fixes.insert(0, same_way_back(case, owner, gateway, dst));
             }
@@ -22,9 +27,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         }
         Decision::Conntrack { full } => {
             let summary = if *full {
-                format!("the connection-tracking table of {} is full, so {} is dropped", case.netns_name(netns), case.packet_name(fault.role))
+                format!(
+                    "the connection-tracking table of {} is full, so {} is dropped",
+                    case.netns_name(netns),
+                    case.packet_name(fault.role)
+                )
             } else {
-                format!("connection tracking in {} finds {} invalid", case.netns_name(netns), case.packet_name(fault.role))
+                format!(
+                    "connection tracking in {} finds {} invalid",
+                    case.netns_name(netns),
+                    case.packet_name(fault.role)
+                )
             };
             let mut finding = case.finding(fault, "conntrack-invalid", summary);
             let key = "net.netfilter.nf_conntrack_max";
@@ -32,7 +45,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             finding.evidence.push(case.sysctl_state(netns, "net.netfilter.nf_conntrack_count"));
             if *full {
                 let now = case.netns(netns).sysctl(key).unwrap_or(65536);
-                finding.fixes.push(case.sysctl_fix(netns, "make the table larger", Risk::Safe, &[(key.to_owned(), (now * 2).max(65536))]));
+                finding.fixes.push(case.sysctl_fix(
+                    netns,
+                    "make the table larger",
+                    Risk::Safe,
+                    &[(key.to_owned(), (now * 2).max(65536))],
+                ));
             }
             Some(finding)
         }
@@ -41,13 +59,23 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
 }
 
 /// A route that sends the answer back by the router that the question came from.
-fn same_way_back(case: &Case<'_>, owner: crate::model::id::Device, gateway: std::net::IpAddr, dst: std::net::IpAddr) -> crate::model::diagnosis::Fix {
+fn same_way_back(
+    case: &Case<'_>,
+    owner: crate::model::id::Device,
+    gateway: std::net::IpAddr,
+    dst: std::net::IpAddr,
+) -> crate::model::diagnosis::Fix {
     let space = case.netns(owner.netns);
     let found = crate::predict::fib::lookup(space, &crate::predict::fib::Flow::to(dst)).ok();
     let route = found.as_ref().map(|found| &space.routes[found.route]);
     let length = if dst.is_ipv4() { 32 } else { 128 };
-    let net = route.filter(|route| route.dst.prefix_len() > 0).map_or_else(|| format!("{dst}/{length}"), |route| route.dst.to_string());
-    let old = found.as_ref().and_then(|found| found.nexthop.gateway).map_or_else(String::new, |gateway| format!(" via {gateway}"));
+    let net = route
+        .filter(|route| route.dst.prefix_len() > 0)
+        .map_or_else(|| format!("{dst}/{length}"), |route| route.dst.to_string());
+    let old = found
+        .as_ref()
+        .and_then(|found| found.nexthop.gateway)
+        .map_or_else(String::new, |gateway| format!(" via {gateway}"));
     let family = if dst.is_ipv6() { "-6 " } else { "" };
     crate::diagnose::case::fix(
         &format!("answer by {gateway}, where the question came from"),

@@ -18,12 +18,29 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         format!("an IPsec policy of {} asks for {wanted}, and {packet} comes without: {text}", case.netns_name(netns))
     };
     let mut finding = case.finding(fault, "ipsec-policy", summary);
-    finding.evidence.push(case.state(netns, "ip xfrm policy", &format!("{text} {}", if entry.block { "action block".to_owned() } else { format!("tmpl proto {wanted}") })));
+    finding.evidence.push(case.state(
+        netns,
+        "ip xfrm policy",
+        &format!("{text} {}", if entry.block { "action block".to_owned() } else { format!("tmpl proto {wanted}") }),
+    ));
     finding.fixes.push(fix(
         "remove that policy",
         Risk::ChangesPolicy,
         vec![case.ip(netns, &format!("xfrm policy delete {text}"))],
-        vec![case.ip(netns, &format!("xfrm policy add {text} {}", if entry.block { "action block".to_owned() } else { format!("tmpl proto {wanted} mode {}", entry.templates.first().map_or("transport", |template| template.mode.as_str())) }))],
+        vec![case.ip(
+            netns,
+            &format!(
+                "xfrm policy add {text} {}",
+                if entry.block {
+                    "action block".to_owned()
+                } else {
+                    format!(
+                        "tmpl proto {wanted} mode {}",
+                        entry.templates.first().map_or("transport", |template| template.mode.as_str())
+                    )
+                }
+            ),
+        )],
         "policies come from the IPsec daemon's configuration: change it there, or bring the tunnel up",
     ));
     Some(finding)

@@ -16,7 +16,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     let dst = match fault.loss.decision.as_ref()? {
         Decision::NoRoute { dst, .. } => *dst,
-        Decision::NoOwner { gateway: true, .. } | Decision::NotForwarding { .. } | Decision::RouteKind { .. } => fault.headers.dst?,
+        Decision::NoOwner { gateway: true, .. } | Decision::NotForwarding { .. } | Decision::RouteKind { .. } => {
+            fault.headers.dst?
+        }
         Decision::NoOwner { gateway: false, address } => *address,
         _ => return None,
     };
@@ -25,26 +27,46 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         return None;
     }
     // A rule that rewrites sources, at a forwarder on the way, which this packet missed.
-    let miss = case
-        .predicted
-        .near_misses
-        .iter()
-        .find(|miss| miss.leg == Leg::Forward && miss.hook == Hook::Postrouting && miss.netns != asker && miss.netns != owner.netns && miss.failed.len() == 1);
+    let miss = case.predicted.near_misses.iter().find(|miss| {
+        miss.leg == Leg::Forward
+            && miss.hook == Hook::Postrouting
+            && miss.netns != asker
+            && miss.netns != owner.netns
+            && miss.failed.len() == 1
+    });
     let gateway = match miss {
         Some(miss) => Device::new(miss.netns, miss.output?),
         None => container_gateway(case, dst, owner)?,
     };
     let summary = match miss {
-        Some(miss) => format!("{} should rewrite the source {dst} on the way out by {}, but its rule does not match: {}", case.netns_name(miss.netns), case.name(gateway), miss.rule.text),
-        None => format!("nothing rewrites the container's source {dst} as it leaves {} by {}, and {} can't answer to it", case.netns_name(gateway.netns), case.name(gateway), case.netns_name(owner.netns)),
+        Some(miss) => format!(
+            "{} should rewrite the source {dst} on the way out by {}, but its rule does not match: {}",
+            case.netns_name(miss.netns),
+            case.name(gateway),
+            miss.rule.text
+        ),
+        None => format!(
+            "nothing rewrites the container's source {dst} as it leaves {} by {}, and {} can't answer to it",
+            case.netns_name(gateway.netns),
+            case.name(gateway),
+            case.netns_name(owner.netns)
+        ),
     };
     let mut finding = case.finding(fault, "nat-missing", summary);
     match miss {
         Some(miss) => {
-            finding.evidence.push(case.state(miss.netns, &format!("rule in chain {}", miss.rule.chain), &miss.rule.text));
+            finding.evidence.push(case.state(
+                miss.netns,
+                &format!("rule in chain {}", miss.rule.chain),
+                &miss.rule.text,
+            ));
             finding.evidence.push(case.state(miss.netns, "the packet leaves by", &case.name(gateway)));
             if let Some((condition, actual)) = miss.failed.first() {
-                finding.evidence.push(case.state(miss.netns, &format!("the rule wants {condition}; the packet has"), actual));
+                finding.evidence.push(case.state(
+                    miss.netns,
+                    &format!("the rule wants {condition}; the packet has"),
+                    actual,
+                ));
             }
         }
         None => finding.evidence.push(case.state(gateway.netns, "source NAT for this packet", "no rule")),
@@ -74,7 +96,10 @@ fn container_gateway(case: &Case<'_>, source: IpAddr, owner: Device) -> Option<D
                     && netns.addresses_of(link.index).any(|entry| entry.net().is_some_and(|net| net.contains(&source)))
             })
     })?;
-    path.into_iter().rev().find(|device| device.netns == host.id && case.link(*device).is_some_and(|link| link.master.is_none() && !matches!(link.kind, LinkKind::Bridge(_))))
+    path.into_iter().rev().find(|device| {
+        device.netns == host.id
+            && case.link(*device).is_some_and(|link| link.master.is_none() && !matches!(link.kind, LinkKind::Bridge(_)))
+    })
 }
 
 /// Addresses that are no destination in the Internet.
@@ -91,17 +116,37 @@ impl SharedLike for std::net::Ipv4Addr {
 }
 
 /// A masquerading rule for the source's network, where the rule that missed stands, or in iptables' own chain.
-fn masquerade(case: &Case<'_>, gateway: Device, source: IpAddr, miss: Option<&NearMiss>) -> crate::model::diagnosis::Fix {
+fn masquerade(
+    case: &Case<'_>,
+    gateway: Device,
+    source: IpAddr,
+    miss: Option<&NearMiss>,
+) -> crate::model::diagnosis::Fix {
     let netns = gateway.netns;
     let space = case.netns(netns);
     let out = case.name(gateway);
-    let inside = space.addresses.iter().filter(|entry| entry.ifindex != gateway.ifindex).filter_map(crate::model::snapshot::Address::net).find(|net| net.contains(&source));
+    let inside = space
+        .addresses
+        .iter()
+        .filter(|entry| entry.ifindex != gateway.ifindex)
+        .filter_map(crate::model::snapshot::Address::net)
+        .find(|net| net.contains(&source));
     let net = inside.map_or_else(|| source.to_string(), |net| net.to_string());
     let family = if source.is_ipv6() { "ip6" } else { "ip" };
     let (add, del) = match miss.map(|miss| &miss.rule) {
         Some(rule) if rule.backend == Backend::Nft => (
-            format!("nft add rule {} {} {} oifname {out} {family} saddr {net} masquerade", rule.family.word(), rule.table, rule.chain),
-            format!("nft -a list chain {} {} {} # then: nft delete rule … handle N", rule.family.word(), rule.table, rule.chain),
+            format!(
+                "nft add rule {} {} {} oifname {out} {family} saddr {net} masquerade",
+                rule.family.word(),
+                rule.table,
+                rule.chain
+            ),
+            format!(
+                "nft -a list chain {} {} {} # then: nft delete rule … handle N",
+                rule.family.word(),
+                rule.table,
+                rule.chain
+            ),
         ),
         other => {
             let program = match (other.map(|rule| rule.backend), source.is_ipv6()) {

@@ -11,7 +11,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let but = elsewhere.map_or_else(String::new, |address| format!("; a socket listens there, but on {address} only"));
     let summary = format!("nothing listens on port {port} in {}{but}", case.netns_name(netns));
     let mut finding = case.finding(fault, "port-closed", summary);
-    finding.evidence.push(case.state(netns, &format!("sockets on port {port}"), &elsewhere.map_or_else(|| "none".to_owned(), |address| address.to_string())));
-    finding.fixes.push(fix("start the service, or let it listen on 0.0.0.0 (::)", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    finding.evidence.push(case.state(
+        netns,
+        &format!("sockets on port {port}"),
+        &elsewhere.map_or_else(|| "none".to_owned(), |address| address.to_string()),
+    ));
+    finding.fixes.push(fix(
+        "start the service, or let it listen on 0.0.0.0 (::)",
+        Risk::NeedsChoice,
+        Vec::new(),
+        Vec::new(),
+        "",
+    ));
     Some(finding)
 }

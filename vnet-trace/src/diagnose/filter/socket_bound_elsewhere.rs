@@ -9,12 +9,21 @@ use crate::model::id::Device;
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::SocketBound { bound, came } = fault.loss.decision.as_ref()? else { return None };
     let by = came.map_or_else(|| "another device".to_owned(), |came| case.name(came));
-    let summary = format!("the reply arrives by {by}, but the asker's socket is bound to {} and does not take it", case.name(*bound));
+    let summary = format!(
+        "the reply arrives by {by}, but the asker's socket is bound to {} and does not take it",
+        case.name(*bound)
+    );
     let mut finding = case.finding(fault, "socket-bound-elsewhere", summary);
     finding.evidence.push(case.state(bound.netns, "socket bound to", &case.name(*bound)));
     finding.evidence.push(case.state(bound.netns, "reply came by", &by));
     finding.fixes.extend(repair(case, *bound, *came));
-    finding.fixes.push(fix("ask without -I DEV: an unbound socket takes replies from everywhere", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    finding.fixes.push(fix(
+        "ask without -I DEV: an unbound socket takes replies from everywhere",
+        Risk::NeedsChoice,
+        Vec::new(),
+        Vec::new(),
+        "",
+    ));
     Some(finding)
 }
 
@@ -37,10 +46,13 @@ fn repair(case: &Case<'_>, bound: Device, came: Option<Device>) -> Option<Fix> {
             case.ip(bound.netns, &format!("addr add {address} dev {to}")),
         ];
         // Routes that name the address as source go away with it.
-        for route in netns.routes.iter().filter(|route| route.prefsrc == Some(dst) && route.table == 254 && route.protocol != 2) {
+        for route in
+            netns.routes.iter().filter(|route| route.prefsrc == Some(dst) && route.table == 254 && route.protocol != 2)
+        {
             let Some(hop) = route.nexthops.first() else { continue };
             let via = hop.gateway.map_or_else(String::new, |gateway| format!("via {gateway} "));
-            let dev = hop.oif.and_then(|oif| netns.link(oif)).map_or_else(String::new, |link| format!("dev {} ", link.name));
+            let dev =
+                hop.oif.and_then(|oif| netns.link(oif)).map_or_else(String::new, |link| format!("dev {} ", link.name));
             commands.push(case.ip(bound.netns, &format!("route replace {} {via}{dev}src {dst}", route.dst)));
         }
         return Some(fix(
@@ -77,11 +89,20 @@ fn repair(case: &Case<'_>, bound: Device, came: Option<Device>) -> Option<Fix> {
 fn far_end(case: &Case<'_>, bound: Device) -> Option<Fix> {
     let peer = case.snapshot().peer(bound).filter(|peer| peer.netns == bound.netns)?;
     let dev = case.name(peer);
-    let mut commands = vec![case.ip(bound.netns, "netns add far"), case.ip(bound.netns, &format!("link set {dev} netns far"))];
+    let mut commands =
+        vec![case.ip(bound.netns, "netns add far"), case.ip(bound.netns, &format!("link set {dev} netns far"))];
     for entry in case.netns(peer.netns).addresses_of(peer.ifindex).filter(|entry| entry.scope == 0) {
         let dad = if entry.address.is_ipv6() { " nodad" } else { "" };
-        commands.push(case.cmd(bound.netns, &format!("ip -n far addr add {}/{} dev {dev}{dad}", entry.address, entry.prefix_len)));
+        commands.push(
+            case.cmd(bound.netns, &format!("ip -n far addr add {}/{} dev {dev}{dad}", entry.address, entry.prefix_len)),
+        );
     }
     commands.push(case.cmd(bound.netns, &format!("ip -n far link set {dev} up")));
-    Some(fix(&format!("give the other end, {dev}, a namespace of its own"), Risk::ChangesPolicy, commands, vec![case.ip(bound.netns, "netns del far")], crate::diagnose::case::NETWORK_CONFIG))
+    Some(fix(
+        &format!("give the other end, {dev}, a namespace of its own"),
+        Risk::ChangesPolicy,
+        commands,
+        vec![case.ip(bound.netns, "netns del far")],
+        crate::diagnose::case::NETWORK_CONFIG,
+    ))
 }

@@ -10,9 +10,18 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         return None;
     }
     let netns = fault.loss.place.netns;
-    let summary = format!("the receiving socket in {} does not take packets as fast as they come: its queue is full", case.netns_name(netns));
+    let summary = format!(
+        "the receiving socket in {} does not take packets as fast as they come: its queue is full",
+        case.netns_name(netns)
+    );
     let mut finding = case.finding(fault, "socket-overflow", summary);
     finding.evidence.push(case.state(netns, "receive queue", "full"));
-    finding.fixes.push(fix("make the program read faster, or its queue larger (SO_RCVBUF, listen backlog, net.core.somaxconn)", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    finding.fixes.push(fix(
+        "make the program read faster, or its queue larger (SO_RCVBUF, listen backlog, net.core.somaxconn)",
+        Risk::NeedsChoice,
+        Vec::new(),
+        Vec::new(),
+        "",
+    ));
     Some(finding)
 }

@@ -24,13 +24,20 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let summary = if routed {
         format!("{name} is down, so {} has no route for {packet}", case.netns_name(device.netns))
     } else if case.link(device).is_some_and(crate::model::snapshot::Link::is_loopback) {
-        format!("{name} is down, so {packet} to an address of {} itself can't be delivered", case.netns_name(device.netns))
+        format!(
+            "{name} is down, so {packet} to an address of {} itself can't be delivered",
+            case.netns_name(device.netns)
+        )
     } else {
         format!("{name} is down, so {packet} ends there")
     };
     let mut finding = case.finding(fault, "link-down", summary);
     finding.place.device = Some(device.ifindex);
-    finding.evidence.push(case.state(device.netns, &format!("link {}", case.name(device)), "state DOWN (administratively)"));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("link {}", case.name(device)),
+        "state DOWN (administratively)",
+    ));
     finding.fixes.push(up(case, device));
     Some(finding)
 }

@@ -43,7 +43,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         undo.push(case.ip(device.netns, &format!("link set {} mtu {}", link.name, link.mtu)));
     }
     let asker = case.recording.question.netns;
-    commands.push(case.ip(asker, if case.recording.question.dst.is_ipv6() { "-6 route flush cache" } else { "route flush cache" }));
+    commands.push(
+        case.ip(
+            asker,
+            if case.recording.question.dst.is_ipv6() { "-6 route flush cache" } else { "route flush cache" },
+        ),
+    );
     finding.fixes.push(fix(&format!("raise the MTU to {wanted}"), Risk::ChangesPolicy, commands, undo, NETWORK_CONFIG));
     let header = if case.recording.question.dst.is_ipv6() { 48 } else { 28 };
     finding.fixes.push(fix(

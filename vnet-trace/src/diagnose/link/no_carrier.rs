@@ -18,7 +18,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let is_bridge = matches!(case.link(device)?.kind, LinkKind::Bridge(_));
     let mut finding;
     if is_bridge {
-        finding = case.finding(fault, "no-carrier", format!("bridge {name} has no port with carrier, so it has none itself and drops {packet}"));
+        finding = case.finding(
+            fault,
+            "no-carrier",
+            format!("bridge {name} has no port with carrier, so it has none itself and drops {packet}"),
+        );
         let ports: Vec<Device> =
             case.netns(device.netns).ports(device.ifindex).map(|link| Device::new(device.netns, link.index)).collect();
         if ports.is_empty() {
@@ -37,19 +41,32 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         }
     } else {
         let summary = match culprit {
-            Some(culprit) => format!("{name} has no carrier because {} below it has none or is down, and drops {packet}", case.place_name(*culprit)),
+            Some(culprit) => format!(
+                "{name} has no carrier because {} below it has none or is down, and drops {packet}",
+                case.place_name(*culprit)
+            ),
             None => format!("{name} has no carrier and drops {packet}"),
         };
         finding = case.finding(fault, "no-carrier", summary);
         finding.evidence.push(case.state(device.netns, &format!("link {}", case.name(device)), "NO-CARRIER"));
         if let Some(culprit) = culprit {
             let root = root(case, *culprit);
-            finding.evidence.push(case.state(root.netns, &format!("link {}", case.name(root)), "down or without carrier"));
+            finding.evidence.push(case.state(
+                root.netns,
+                &format!("link {}", case.name(root)),
+                "down or without carrier",
+            ));
             finding.fixes.push(super::link_down::up(case, root));
         }
     }
     if finding.fixes.is_empty() {
-        finding.fixes.push(fix("give the device a lower device or port that is up", Risk::NeedsChoice, Vec::new(), Vec::new(), NETWORK_CONFIG));
+        finding.fixes.push(fix(
+            "give the device a lower device or port that is up",
+            Risk::NeedsChoice,
+            Vec::new(),
+            Vec::new(),
+            NETWORK_CONFIG,
+        ));
     }
     Some(finding)
 }

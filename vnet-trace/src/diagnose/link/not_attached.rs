@@ -13,7 +13,8 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let name = case.place_name(device);
     let packet = case.packet_name(fault.role);
     let to = bridge.map_or_else(|| "a bridge".to_owned(), |bridge| case.name(bridge));
-    let arrives = fault.loss.place.function.as_deref() == Some("__netif_receive_skb_core") || fault.loss.place.function.as_deref() == Some("netif_receive_skb");
+    let arrives = fault.loss.place.function.as_deref() == Some("__netif_receive_skb_core")
+        || fault.loss.place.function.as_deref() == Some("netif_receive_skb");
     let summary = if arrives {
         format!("{name} is not a port of {to}: {packet} arrives there and nobody takes it on")
     } else {

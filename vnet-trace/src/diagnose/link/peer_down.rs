@@ -12,10 +12,21 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         return None;
     }
     let (name, peer) = (case.place_name(device), case.place_name(*culprit));
-    let summary = format!("{peer}, the other end of {name}, is down: {name} has no carrier and drops {}", case.packet_name(fault.role));
+    let summary = format!(
+        "{peer}, the other end of {name}, is down: {name} has no carrier and drops {}",
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "peer-down", summary);
-    finding.evidence.push(case.state(device.netns, &format!("link {}", case.name(device)), "LOWERLAYERDOWN, NO-CARRIER"));
-    finding.evidence.push(case.state(culprit.netns, &format!("link {}", case.name(*culprit)), "state DOWN (administratively)"));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("link {}", case.name(device)),
+        "LOWERLAYERDOWN, NO-CARRIER",
+    ));
+    finding.evidence.push(case.state(
+        culprit.netns,
+        &format!("link {}", case.name(*culprit)),
+        "state DOWN (administratively)",
+    ));
     finding.fixes.push(super::link_down::up(case, *culprit));
     Some(finding)
 }

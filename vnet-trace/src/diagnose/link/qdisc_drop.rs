@@ -14,9 +14,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let settings = entry.map_or_else(String::new, |qdisc| {
         qdisc.options.iter().map(|(key, value)| format!(" {key} {value}")).collect::<String>()
     });
-    let summary = format!("the {kind} qdisc of {name} drops {}{}", case.packet_name(fault.role), if settings.is_empty() { String::new() } else { format!(" ({kind}{settings})") });
+    let summary = format!(
+        "the {kind} qdisc of {name} drops {}{}",
+        case.packet_name(fault.role),
+        if settings.is_empty() { String::new() } else { format!(" ({kind}{settings})") }
+    );
     let mut finding = case.finding(fault, "qdisc-drop", summary);
-    finding.evidence.push(case.state(device.netns, &format!("qdisc of {}", case.name(device)), &format!("{kind}{settings}")));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("qdisc of {}", case.name(device)),
+        &format!("{kind}{settings}"),
+    ));
     let dev = case.name(device);
     let handle = entry.filter(|qdisc| qdisc.parent != 0xffff_ffff);
     let at = match handle {

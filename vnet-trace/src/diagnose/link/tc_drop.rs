@@ -11,16 +11,23 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let dev = case.name(device);
     let way = if *ingress { "ingress" } else { "egress" };
     let entry = filter.and_then(|index| case.netns(device.netns).filters.get(index));
-    let what = entry.map_or_else(|| "filter".to_owned(), |filter| match (&filter.name, filter.program) {
-        (Some(name), Some(id)) => format!("{} filter (program {name}, id {id})", filter.kind),
-        (Some(name), None) => format!("{} filter {name}", filter.kind),
-        (None, Some(id)) => format!("{} filter (program id {id})", filter.kind),
-        (None, None) => format!("{} filter", filter.kind),
-    });
+    let what = entry.map_or_else(
+        || "filter".to_owned(),
+        |filter| match (&filter.name, filter.program) {
+            (Some(name), Some(id)) => format!("{} filter (program {name}, id {id})", filter.kind),
+            (Some(name), None) => format!("{} filter {name}", filter.kind),
+            (None, Some(id)) => format!("{} filter (program id {id})", filter.kind),
+            (None, None) => format!("{} filter", filter.kind),
+        },
+    );
     let summary = format!("a tc {what} on {way} of {} drops {}", case.place_name(device), case.packet_name(fault.role));
     let mut finding = case.finding(fault, "tc-drop", summary);
     if let Some(filter) = entry {
-        finding.evidence.push(case.state(device.netns, &format!("tc filter on {dev} {way}"), &format!("pref {} {} {}", filter.priority, filter.kind, filter.actions.join(" "))));
+        finding.evidence.push(case.state(
+            device.netns,
+            &format!("tc filter on {dev} {way}"),
+            &format!("pref {} {} {}", filter.priority, filter.kind, filter.actions.join(" ")),
+        ));
         let hook = match filter.parent & 0xffff {
             0xfff2 => "ingress".to_owned(),
             0xfff3 => "egress".to_owned(),

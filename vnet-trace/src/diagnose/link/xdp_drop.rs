@@ -11,9 +11,18 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let dev = case.name(device);
     let program = case.link(device)?.xdp.iter().find(|program| id.is_none_or(|id| program.id == id))?;
     let name = program.name.as_deref().map_or_else(String::new, |name| format!(" {name}"));
-    let summary = format!("the XDP program{name} (id {}) on {} drops {}", program.id, case.place_name(device), case.packet_name(fault.role));
+    let summary = format!(
+        "the XDP program{name} (id {}) on {} drops {}",
+        program.id,
+        case.place_name(device),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "xdp-drop", summary);
-    finding.evidence.push(case.state(device.netns, &format!("xdp of {dev}"), &format!("{} program id {}{name}", program.mode, program.id)));
+    finding.evidence.push(case.state(
+        device.netns,
+        &format!("xdp of {dev}"),
+        &format!("{} program id {}{name}", program.mode, program.id),
+    ));
     let word = match program.mode.as_str() {
         "generic" => "xdpgeneric",
         "offload" => "xdpoffload",

@@ -17,16 +17,17 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         _ => None,
     })?;
     let ifindex = step.device?;
-    let entry = case
-        .netns(asker)
-        .neighbours
-        .iter()
-        .find(|entry| entry.ifindex == ifindex && entry.address == address && entry.is_valid() && !entry.is_noarp())?;
+    let entry =
+        case.netns(asker).neighbours.iter().find(|entry| {
+            entry.ifindex == ifindex && entry.address == address && entry.is_valid() && !entry.is_noarp()
+        })?;
     let lladdr = entry.lladdr?;
     let how = if entry.is_permanent() { "set by hand" } else { "from earlier traffic" };
     Some(Note {
         code: "arp-cached".to_owned(),
         place: Some(Place { netns: asker, device: Some(ifindex), function: None }),
-        summary: format!("nobody had to be asked for {address}: the neighbour entry {lladdr} was there already ({how})"),
+        summary: format!(
+            "nobody had to be asked for {address}: the neighbour entry {lladdr} was there already ({how})"
+        ),
     })
 }

@@ -13,7 +13,8 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         return None;
     }
     let netns = case.netns(question.netns);
-    let flow = fib::Flow { src: question.source(), mark: question.mark, tos: question.tos, ..fib::Flow::to(question.dst) };
+    let flow =
+        fib::Flow { src: question.source(), mark: question.mark, tos: question.tos, ..fib::Flow::to(question.dst) };
     let found = fib::lookup(netns, &flow).ok()?;
     let route = &netns.routes[found.route];
     let twin = netns.routes.iter().enumerate().find(|(index, other)| {
@@ -29,7 +30,11 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
     });
     let (_, twin) = twin?;
     let name = |route: &crate::model::snapshot::Route| {
-        route.nexthops.first().and_then(|hop| netns.link(hop.oif?)).map_or_else(|| "?".to_owned(), |link| link.name.clone())
+        route
+            .nexthops
+            .first()
+            .and_then(|hop| netns.link(hop.oif?))
+            .map_or_else(|| "?".to_owned(), |link| link.name.clone())
     };
     Some(Note {
         code: "duplicate-route".to_owned(),

@@ -20,6 +20,9 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
     Some(Note {
         code: "local-delivery".to_owned(),
         place: Some(Place { netns: question.netns, device: Some(holder.ifindex), function: None }),
-        summary: format!("{} is the asker's own address (on {name}): the packets stay inside, over lo, and no device carries them", question.dst),
+        summary: format!(
+            "{} is the asker's own address (on {name}): the packets stay inside, over lo, and no device carries them",
+            question.dst
+        ),
     })
 }

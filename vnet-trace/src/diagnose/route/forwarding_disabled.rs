@@ -8,7 +8,12 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::NotForwarding { sysctl } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
-    let summary = format!("{} arrives at {}, is for somebody else, and {} does not forward ({sysctl} = 0)", super::no_route::what(case, fault), case.place_name(device), case.netns_name(device.netns));
+    let summary = format!(
+        "{} arrives at {}, is for somebody else, and {} does not forward ({sysctl} = 0)",
+        super::no_route::what(case, fault),
+        case.place_name(device),
+        case.netns_name(device.netns)
+    );
     let mut finding = case.finding(fault, "forwarding-disabled", summary);
     finding.evidence.push(case.sysctl_state(device.netns, sysctl));
     let mut settings = vec![(sysctl.clone(), 1)];

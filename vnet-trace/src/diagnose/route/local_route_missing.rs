@@ -8,7 +8,11 @@ use crate::model::exchange::{Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::LocalRouteMissing { address, device } = fault.loss.decision.as_ref()? else { return None };
     let dev = case.name(*device);
-    let summary = format!("{address} is on {}, but its local route is gone: {} asks the network for its own address", case.place_name(*device), case.netns_name(device.netns));
+    let summary = format!(
+        "{address} is on {}, but its local route is gone: {} asks the network for its own address",
+        case.place_name(*device),
+        case.netns_name(device.netns)
+    );
     let mut finding = case.finding(fault, "local-route-missing", summary);
     finding.evidence.push(case.state(device.netns, &format!("address {address}"), &format!("dev {dev}")));
     finding.evidence.push(case.state(device.netns, &format!("route local {address} table local"), "none"));
@@ -18,8 +22,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             format!("route del local {address} dev {dev} table local"),
         )
     } else {
-        (format!("-6 route add local {address} dev {dev} table local proto kernel"), format!("-6 route del local {address} dev {dev} table local"))
+        (
+            format!("-6 route add local {address} dev {dev} table local proto kernel"),
+            format!("-6 route del local {address} dev {dev} table local"),
+        )
     };
-    finding.fixes.push(fix("put the local route back", Risk::Safe, vec![case.ip(device.netns, &add)], vec![case.ip(device.netns, &del)], "adding the address anew makes it too; find out who removed it"));
+    finding.fixes.push(fix(
+        "put the local route back",
+        Risk::Safe,
+        vec![case.ip(device.netns, &add)],
+        vec![case.ip(device.netns, &del)],
+        "adding the address anew makes it too; find out who removed it",
+    ));
     Some(finding)
 }

@@ -9,12 +9,21 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::MartianLoopback { address } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let dev = case.name(device).replace('.', "/");
-    let summary = format!("{} refuses {}: {address} is a loopback address, which may not come in from a link", case.place_name(device), super::no_route::what(case, fault));
+    let summary = format!(
+        "{} refuses {}: {address} is a loopback address, which may not come in from a link",
+        case.place_name(device),
+        super::no_route::what(case, fault)
+    );
     let mut finding = case.finding(fault, "martian-loopback", summary);
     let key = format!("net.ipv4.conf.{dev}.route_localnet");
     finding.evidence.push(case.sysctl_state(device.netns, &key));
     if address.is_ipv4() {
-        finding.fixes.push(case.sysctl_fix(device.netns, &format!("let {} take loopback addresses", case.name(device)), Risk::ChangesPolicy, &[(key, 1)]));
+        finding.fixes.push(case.sysctl_fix(
+            device.netns,
+            &format!("let {} take loopback addresses", case.name(device)),
+            Risk::ChangesPolicy,
+            &[(key, 1)],
+        ));
     }
     Some(finding)
 }

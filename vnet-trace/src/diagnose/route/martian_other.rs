@@ -8,17 +8,29 @@ use crate::model::exchange::{Action, Decision, Fault};
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::MartianOther { address, source } = fault.loss.decision.as_ref()? else { return None };
     let word = if *source { "source" } else { "destination" };
-    let summary = format!("{} refuses {}: {address} may not be the {word} of a packet", case.at(&fault.loss.place), super::no_route::what(case, fault));
+    let summary = format!(
+        "{} refuses {}: {address} may not be the {word} of a packet",
+        case.at(&fault.loss.place),
+        super::no_route::what(case, fault)
+    );
     let mut finding = case.finding(fault, "martian-other", summary);
     finding.evidence.push(case.state(fault.loss.place.netns, &format!("{word} of the packet"), &address.to_string()));
     // Who wrote that address into it.
-    let writer = case.predicted.journeys.iter().flat_map(|journey| &journey.steps).find_map(|step| match &step.action {
-        Action::Rewritten { to, rule: Some(rule), .. } if to.0 == *address || to.1 == *address => Some((step.netns, rule.clone())),
-        _ => None,
-    });
+    let writer =
+        case.predicted.journeys.iter().flat_map(|journey| &journey.steps).find_map(|step| match &step.action {
+            Action::Rewritten { to, rule: Some(rule), .. } if to.0 == *address || to.1 == *address => {
+                Some((step.netns, rule.clone()))
+            }
+            _ => None,
+        });
     if let Some((netns, rule)) = writer {
-        finding.evidence.push(case.state(netns, &format!("rule in {} {} {}", rule.family.word(), rule.table, rule.chain), &rule.text));
-        finding.fixes = crate::diagnose::filter::netfilter_drop::remove(case, netns, &rule, "remove the rule that writes it");
+        finding.evidence.push(case.state(
+            netns,
+            &format!("rule in {} {} {}", rule.family.word(), rule.table, rule.chain),
+            &rule.text,
+        ));
+        finding.fixes =
+            crate::diagnose::filter::netfilter_drop::remove(case, netns, &rule, "remove the rule that writes it");
     } else {
         finding.fixes.push(fix("find out who sends with that address", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
     }

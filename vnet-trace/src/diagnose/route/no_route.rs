@@ -10,7 +10,9 @@ use std::net::IpAddr;
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::NoRoute { dst, dead } = fault.loss.decision.as_ref()? else { return None };
     let netns = fault.loss.place.netns;
-    if dead.is_some_and(|dead| case.link(dead).is_some_and(|link| !link.is_up())) || fault.leg == Leg::Return && !fault.underlay {
+    if dead.is_some_and(|dead| case.link(dead).is_some_and(|link| !link.is_up()))
+        || fault.leg == Leg::Return && !fault.underlay
+    {
         return None;
     }
     let summary = format!("{} has no route to {dst}, so {} ends there", case.netns_name(netns), what(case, fault));
@@ -33,14 +35,20 @@ pub fn add_route(case: &Case<'_>, netns: NetnsId, dst: IpAddr) -> Vec<crate::mod
         let Some(net) = entry.net() else { continue };
         let Some(link) = space.link(entry.ifindex).filter(|link| !link.is_loopback()) else { continue };
         for other in &case.snapshot().namespaces {
-            for peer in other.addresses.iter().filter(|peer| net.contains(&peer.address) && peer.address != entry.address) {
+            for peer in
+                other.addresses.iter().filter(|peer| net.contains(&peer.address) && peer.address != entry.address)
+            {
                 if other.id == netns || peer.scope >= 253 {
                     continue;
                 }
                 // Nearer: it has the address, or a network with it, or a route to it that does not lead back here.
                 let score = if other.owns(dst).is_some() {
                     1
-                } else if other.addresses.iter().any(|own| own.net().is_some_and(|net| net.contains(&dst)) && own.ifindex != peer.ifindex) {
+                } else if other
+                    .addresses
+                    .iter()
+                    .any(|own| own.net().is_some_and(|net| net.contains(&dst)) && own.ifindex != peer.ifindex)
+                {
                     0
                 } else if leads_on(case, other.id, dst, netns) {
                     2
@@ -102,7 +110,8 @@ fn leads_on(case: &Case<'_>, netns: NetnsId, dst: IpAddr, not: NetnsId) -> bool 
         route.kind == crate::model::snapshot::RouteKind::Unicast
             && route.dst.contains(&dst)
             && route.nexthops.iter().any(|hop| {
-                hop.gateway.is_some_and(|gateway| case.netns(not).owns(gateway).is_none()) || hop.gateway.is_none() && route.dst.prefix_len() > 0
+                hop.gateway.is_some_and(|gateway| case.netns(not).owns(gateway).is_none())
+                    || hop.gateway.is_none() && route.dst.prefix_len() > 0
             })
     })
 }

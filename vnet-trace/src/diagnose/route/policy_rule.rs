@@ -15,14 +15,27 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let summary = match route.and_then(|route| space.routes.get(route)) {
         Some(route) => format!(
             "ip rule {} ({text}) sends {} in {} to table {}, whose {} route loses it",
-            entry.priority, super::no_route::what(case, fault), case.netns_name(netns), route.table, super::kind_word(route.kind)
+            entry.priority,
+            super::no_route::what(case, fault),
+            case.netns_name(netns),
+            route.table,
+            super::kind_word(route.kind)
         ),
-        None => format!("ip rule {} ({text}) in {} loses {}", entry.priority, case.netns_name(netns), super::no_route::what(case, fault)),
+        None => format!(
+            "ip rule {} ({text}) in {} loses {}",
+            entry.priority,
+            case.netns_name(netns),
+            super::no_route::what(case, fault)
+        ),
     };
     let mut finding = case.finding(fault, "policy-rule", summary);
     finding.evidence.push(case.state(netns, &format!("ip rule {}", entry.priority), &text));
     if let Some(route) = route.and_then(|route| space.routes.get(route)) {
-        finding.evidence.push(case.state(netns, &format!("route {} table {}", route.dst, route.table), super::kind_word(route.kind)));
+        finding.evidence.push(case.state(
+            netns,
+            &format!("route {} table {}", route.dst, route.table),
+            super::kind_word(route.kind),
+        ));
     }
     let family = if entry.ipv6 { "-6 " } else { "" };
     finding.fixes.push(fix(
@@ -51,7 +64,11 @@ pub fn text(rule: &Rule) -> String {
         words.push("from all".to_owned());
     }
     if let Some((value, mask)) = rule.fwmark {
-        words.push(if mask == u32::MAX { format!("fwmark {value:#x}") } else { format!("fwmark {value:#x}/{mask:#x}") });
+        words.push(if mask == u32::MAX {
+            format!("fwmark {value:#x}")
+        } else {
+            format!("fwmark {value:#x}/{mask:#x}")
+        });
     }
     if let Some(iif) = &rule.iif {
         words.push(format!("iif {iif}"));

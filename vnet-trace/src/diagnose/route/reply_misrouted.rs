@@ -11,7 +11,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         return None;
     }
     let misrouted = match fault.loss.decision.as_ref()? {
-        Decision::NoRoute { .. } | Decision::NotForwarding { .. } => fault.loss.place.netns != case.predicted.owner?.netns,
+        Decision::NoRoute { .. } | Decision::NotForwarding { .. } => {
+            fault.loss.place.netns != case.predicted.owner?.netns
+        }
         Decision::NoOwner { gateway: true, .. } => fault.loss.place.netns == case.predicted.owner?.netns,
         _ => false,
     };
@@ -20,12 +22,28 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     if !misrouted || !leaves_elsewhere(case, owner) {
         return None;
     }
-    let by = case.return_path().into_iter().find(|device| device.netns == owner.netns).map_or_else(|| "another device".to_owned(), |device| case.name(device));
-    let summary = format!("the request came in by {}, the reply to {dst} leaves {} by {by} and is lost at {}", case.name(owner), case.netns_name(owner.netns), case.at(&fault.loss.place));
+    let by = case
+        .return_path()
+        .into_iter()
+        .find(|device| device.netns == owner.netns)
+        .map_or_else(|| "another device".to_owned(), |device| case.name(device));
+    let summary = format!(
+        "the request came in by {}, the reply to {dst} leaves {} by {by} and is lost at {}",
+        case.name(owner),
+        case.netns_name(owner.netns),
+        case.at(&fault.loss.place)
+    );
     let mut finding = case.finding(fault, "reply-misrouted", summary);
-    finding.evidence.push(case.state(owner.netns, &format!("route to {dst}"), &format!("by {by}, not by {}", case.name(owner))));
+    finding.evidence.push(case.state(
+        owner.netns,
+        &format!("route to {dst}"),
+        &format!("by {by}, not by {}", case.name(owner)),
+    ));
     if let Some(gateway) = came_from(case, owner) {
-        let net = case.owner(dst).and_then(|asker| case.netns(asker.netns).owns(dst)).and_then(crate::model::snapshot::Address::net);
+        let net = case
+            .owner(dst)
+            .and_then(|asker| case.netns(asker.netns).owns(dst))
+            .and_then(crate::model::snapshot::Address::net);
         let length = if dst.is_ipv4() { 32 } else { 128 };
         let net = net.map_or_else(|| format!("{dst}/{length}"), |net| net.to_string());
         let family = if dst.is_ipv6() { "-6 " } else { "" };
@@ -50,7 +68,8 @@ fn leaves_elsewhere(case: &Case<'_>, owner: Device) -> bool {
 pub fn came_from(case: &Case<'_>, owner: Device) -> Option<std::net::IpAddr> {
     let path = case.forward_path();
     let at = path.iter().rposition(|device| device.netns == owner.netns && *device == owner)?;
-    let nets: Vec<_> = case.netns(owner.netns).addresses_of(owner.ifindex).filter_map(crate::model::snapshot::Address::net).collect();
+    let nets: Vec<_> =
+        case.netns(owner.netns).addresses_of(owner.ifindex).filter_map(crate::model::snapshot::Address::net).collect();
     path[..at].iter().rev().find_map(|device| {
         case.netns(device.netns)
             .addresses_of(device.ifindex)

@@ -13,7 +13,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     let dst = fault.headers.dst?;
     let names: Vec<String> = circle.iter().map(|netns| case.netns_name(*netns)).collect();
-    let summary = format!("{} send {} for {dst} in a circle until its TTL runs out", names.join(" and "), case.packet_name(fault.role));
+    let summary = format!(
+        "{} send {} for {dst} in a circle until its TTL runs out",
+        names.join(" and "),
+        case.packet_name(fault.role)
+    );
     let mut finding = case.finding(fault, "routing-loop", summary);
     for netns in circle {
         let space = case.netns(*netns);
@@ -29,11 +33,22 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     if let (Some(near), Some(owner)) = (near, owner) {
         let dev = case.name(near);
         let entry = case.netns(owner.netns).owns(dst)?;
-        let wanted = case.netns(owner.netns).routes.iter().filter(|route| route.dst.prefix_len() == 0).find_map(|route| route.nexthops.first()?.gateway);
-        let fits = |gateway: &std::net::IpAddr| entry.net().is_some_and(|net| net.contains(gateway)) && gateway.is_ipv4() == dst.is_ipv4();
+        let wanted = case
+            .netns(owner.netns)
+            .routes
+            .iter()
+            .filter(|route| route.dst.prefix_len() == 0)
+            .find_map(|route| route.nexthops.first()?.gateway);
+        let fits = |gateway: &std::net::IpAddr| {
+            entry.net().is_some_and(|net| net.contains(gateway)) && gateway.is_ipv4() == dst.is_ipv4()
+        };
         if let Some(gateway) = wanted.filter(fits) {
             finding.fixes.push(fix(
-                &format!("give {} the address {gateway}/{} that its neighbours expect there", case.place_name(near), entry.prefix_len),
+                &format!(
+                    "give {} the address {gateway}/{} that its neighbours expect there",
+                    case.place_name(near),
+                    entry.prefix_len
+                ),
                 Risk::Safe,
                 vec![case.ip(near.netns, &format!("addr add {gateway}/{} dev {dev}", entry.prefix_len))],
                 vec![case.ip(near.netns, &format!("addr del {gateway}/{} dev {dev}", entry.prefix_len))],

@@ -9,9 +9,14 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::RpFilter { src, sysctl, mode, back } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let name = case.place_name(device);
-    let way = back.and_then(|back| case.netns(device.netns).link(back)).map_or_else(|| "by no route at all".to_owned(), |link| format!("by {}", link.name));
+    let way = back
+        .and_then(|back| case.netns(device.netns).link(back))
+        .map_or_else(|| "by no route at all".to_owned(), |link| format!("by {}", link.name));
     let word = if *mode == 1 { "strict" } else { "loose" };
-    let summary = format!("{name} refuses {}: its source {src} would be answered {way}, and rp_filter is {word} ({sysctl} = {mode})", super::no_route::what(case, fault));
+    let summary = format!(
+        "{name} refuses {}: its source {src} would be answered {way}, and rp_filter is {word} ({sysctl} = {mode})",
+        super::no_route::what(case, fault)
+    );
     let mut finding = case.finding(fault, "rp-filter", summary);
     finding.place.function = Some("fib_validate_source".to_owned());
     finding.evidence.push(case.sysctl_state(device.netns, sysctl));
@@ -22,7 +27,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let strict_all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or(0);
     // The larger of `all` and the device decides; 2 on the device alone is the narrowest change that helps.
     if *mode == 1 && back.is_some() {
-        finding.fixes.push(case.sysctl_fix(device.netns, &format!("make the check loose on {}", case.name(device)), Risk::ChangesPolicy, &[(own.clone(), 2)]));
+        finding.fixes.push(case.sysctl_fix(
+            device.netns,
+            &format!("make the check loose on {}", case.name(device)),
+            Risk::ChangesPolicy,
+            &[(own.clone(), 2)],
+        ));
     }
     let mut settings = vec![(own, 0)];
     if strict_all != 0 {
@@ -35,6 +45,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         }
         settings.push(("net.ipv4.conf.all.rp_filter".to_owned(), 0));
     }
-    finding.fixes.push(case.sysctl_fix(device.netns, &format!("switch the check off on {}", case.name(device)), Risk::ChangesPolicy, &settings));
+    finding.fixes.push(case.sysctl_fix(
+        device.netns,
+        &format!("switch the check off on {}", case.name(device)),
+        Risk::ChangesPolicy,
+        &settings,
+    ));
     Some(finding)
 }

@@ -31,6 +31,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             crate::diagnose::case::NETWORK_CONFIG,
         ));
     }
-    finding.fixes.push(fix("ask without -I, or with an address that the host has and the other side can answer", Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
+    finding.fixes.push(fix(
+        "ask without -I, or with an address that the host has and the other side can answer",
+        Risk::NeedsChoice,
+        Vec::new(),
+        Vec::new(),
+        "",
+    ));
     Some(finding)
 }

@@ -34,7 +34,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         Some(_) => format!("the route {} says src {dst}", route.dst),
         None => format!("{} has no address of its own", link.name),
     };
-    let summary = format!("{} sends from {dst}, because {why}; {} can't answer to it", case.netns_name(asker), case.netns_name(owner.netns));
+    let summary = format!(
+        "{} sends from {dst}, because {why}; {} can't answer to it",
+        case.netns_name(asker),
+        case.netns_name(owner.netns)
+    );
     let mut finding = case.finding(fault, "wrong-source-address", summary);
     finding.evidence.push(case.state(asker, &format!("route to {}", case.recording.question.dst), &why));
     finding.evidence.push(case.state(fault.loss.place.netns, &format!("route to {dst}"), "none that leads back"));
@@ -48,7 +52,11 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             vec![case.ip(asker, &format!("{family}route replace {} {via} src {dst}", route.dst))],
             crate::diagnose::case::NETWORK_CONFIG,
         ));
-    } else if let Some(entry) = case.netns(owner.netns).addresses_of(owner.ifindex).find(|entry| entry.scope == 0 && entry.net().is_some_and(|net| net.contains(&case.recording.question.dst))) {
+    } else if let Some(entry) = case
+        .netns(owner.netns)
+        .addresses_of(owner.ifindex)
+        .find(|entry| entry.scope == 0 && entry.net().is_some_and(|net| net.contains(&case.recording.question.dst)))
+    {
         // An address of the network that the other side is in.
         if let Some(free) = free_address(case, entry) {
             finding.fixes.push(fix(
