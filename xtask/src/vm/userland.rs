@@ -16,6 +16,7 @@ use crate::shell;
 /// Programs that must be installed here.
 const PROGRAMS: &[&str] = &[
     "bash",
+    "sh",
     "ip",
     "bridge",
     "tc",
@@ -31,6 +32,9 @@ const PROGRAMS: &[&str] = &[
     "ip6tables-save",
     "ebtables",
     "tar",
+    "env",
+    "timeout",
+    "xargs",
     "busybox",
 ];
 
@@ -58,7 +62,7 @@ const PROGRAMS_IF_THERE: &[&str] = &[
     "arping",
 ];
 
-/// busybox under other names.
+/// busybox under other names. Not those that start other programs: they would start busybox's ip, not the real one.
 const APPLETS: &[&str] = &[
     "[", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "dmesg", "echo", "env", "false",
     "find", "free", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mount", "mv",
