@@ -64,10 +64,10 @@ const PROGRAMS_IF_THERE: &[&str] = &[
 
 /// busybox under other names. Not those that start other programs: they would start busybox's ip, not the real one.
 const APPLETS: &[&str] = &[
-    "[", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "dmesg", "echo", "env", "false",
-    "find", "free", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mount", "mv",
-    "poweroff", "printf", "ps", "pwd", "readlink", "rm", "sed", "seq", "sh", "sleep", "sort", "stty", "sync", "tail",
-    "tee", "test", "time", "timeout", "touch", "tr", "true", "umount", "uname", "uniq", "wc", "which", "xargs",
+    "[", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "dmesg", "echo", "false", "find",
+    "free", "grep", "gzip", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mount", "mv", "poweroff",
+    "printf", "ps", "pwd", "readlink", "rm", "sed", "seq", "sleep", "sort", "stty", "sync", "tail", "tee", "test",
+    "touch", "tr", "true", "umount", "uname", "uniq", "wc", "which",
 ];
 
 /// Files that programs open by themselves.
