@@ -162,9 +162,11 @@ fn refuted(
     let packet = case.packet_name(fault.role);
     // The place itself may see it arrive; what lies behind may not.
     let place = fault.loss.place.device();
+    let fading = matches!(fault.loss.decision, Some(Decision::NoCarrier { .. } | Decision::DeviceDown));
     for sighting in seen {
-        let behind = beyond.contains(&(sighting.device, sighting.way))
-            && !(sighting.way == Way::In && Some(sighting.device) == place);
+        // A device that has just lost its carrier still shows frames that go nowhere (its noop qdisc comes a moment later).
+        let same = Some(sighting.device) == place && (sighting.way == Way::In || fading);
+        let behind = beyond.contains(&(sighting.device, sighting.way)) && !same;
         if behind && !is_flooded(fault) {
             return Some(format!("{packet} was seen at {}, behind the place", name(sighting.device)));
         }
@@ -188,7 +190,7 @@ fn refuted(
         let Action::Dropped { reason: Some(reason), .. } = &step.action else { continue };
         let here =
             step.device.is_some() && step.device == fault.loss.place.device && step.netns == fault.loss.place.netns;
-        if here && !fits(fault.loss.decision.as_ref(), reason) && !is_vague(reason) {
+        if here && !fits(fault.loss.decision.as_ref(), reason) && is_telling(reason) {
             return Some(format!("the kernel dropped {packet} there for another reason ({reason})"));
         }
     }
@@ -243,17 +245,25 @@ fn later_role(case: &Case<'_>, fault: &Fault) -> Option<String> {
     }
 }
 
-/// Reasons that say nothing.
-fn is_vague(reason: &str) -> bool {
+/// Reasons that stand for one decision and no other: whoever claims another one there is wrong. Most reasons are shared by
+/// several, or say where rather than why.
+fn is_telling(reason: &str) -> bool {
     matches!(
         reason,
-        "NOT_SPECIFIED"
-            | "NO_SOCKET"
-            | "QUEUE_PURGE"
-            | "NEIGH_FAILED"
-            | "NEIGH_QUEUEFULL"
-            | "SOCKET_CLOSE"
-            | "OTHERHOST"
+        "NETFILTER_DROP"
+            | "TC_INGRESS"
+            | "TC_EGRESS"
+            | "XDP"
+            | "IP_RPFILTER"
+            | "IP_LOCAL_SOURCE"
+            | "IP_CSUM"
+            | "ICMP_CSUM"
+            | "PKT_TOO_BIG"
+            | "XFRM_POLICY"
+            | "BPF_CGROUP_EGRESS"
+            | "IPV6DISABLED"
+            | "VXLAN_VNI_NOT_FOUND"
+            | "SOCKET_RCVBUFF"
     )
 }
 
@@ -262,7 +272,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
     let Some(decision) = decision else { return false };
     let reasons: &[&str] = match decision {
         Decision::DeviceDown => &["DEV_READY", "QDISC_DROP", "BRIDGE_INGRESS_STP_STATE", "NO_TX_TARGET"],
-        Decision::NoCarrier { .. } => &["QDISC_DROP", "DEV_READY", "GENERIC"],
+        Decision::NoCarrier { .. } => &["QDISC_DROP", "DEV_READY", "GENERIC", "NO_TX_TARGET"],
         Decision::OtherHost { .. }
         | Decision::ArpDisabled { .. }
         | Decision::BridgeSuppressed { .. }
