@@ -37,7 +37,8 @@ fn labs(program: &Path) -> Result<(), Failed> {
     let (mut run, mut right, mut undecided) = (0, 0, Vec::new());
     for report in reports.iter().filter(|report| !matches!(report.outcome, Outcome::Skipped { .. })) {
         run += 1;
-        let is_undecided = report.given.as_ref().is_some_and(|given| given.verdict == "undecided" && given.primary.is_none());
+        let is_undecided =
+            report.given.as_ref().is_some_and(|given| given.verdict == "undecided" && given.primary.is_none());
         let answered_wrongly = |miss: &&Miss| match miss {
             Miss::Differs { what, .. } => !is_undecided && matches!(what.as_str(), "verdict" | "cause"),
             _ => true,

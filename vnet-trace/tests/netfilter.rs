@@ -20,12 +20,12 @@ use vnet_trace::predict::netfilter::{counters_increased, evaluate, narrow_fix, o
 
 fn iptables(text: &str) -> Ruleset {
     let (tables, gaps) = parse_iptables_save(text, Family::Ip, Backend::IptablesNft);
-    Ruleset { tables, gaps }
+    Ruleset { tables, gaps, ..Ruleset::default() }
 }
 
 fn nft(text: &str) -> Ruleset {
     let (tables, gaps) = parse_nft_json(text);
-    Ruleset { tables, gaps }
+    Ruleset { tables, gaps, ..Ruleset::default() }
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -238,7 +238,7 @@ fn calico_s_ipset_rule_leaves_a_ping_undecided_and_tcp_decided() {
 fn ufw_answers_pings_and_drops_the_rest() {
     let (tables, gaps) =
         parse_iptables_save(include_str!("netfilter/ufw.iptables-save"), Family::Ip, Backend::IptablesLegacy);
-    let rules = Ruleset { tables, gaps };
+    let rules = Ruleset { tables, gaps, ..Ruleset::default() };
     let input = HookContext::ip(Hook::Input, device("eth0"), None);
     assert!(ask(&rules, &input, &mut ping("198.51.100.7", "192.0.2.10")).accepted());
     assert!(ask(&rules, &input, &mut tcp("198.51.100.7", "192.0.2.10", 22)).accepted());
@@ -549,7 +549,7 @@ proptest! {
         for backend in [Backend::IptablesNft, Backend::EbtablesNft, Backend::ArptablesNft] {
             let text = format!("*filter\n:FORWARD DROP [0:0]\n{}", lines.iter().map(|line| format!("-A FORWARD {line}")).collect::<Vec<_>>().join("\n"));
             let (tables, gaps) = parse_iptables_save(&text, Family::Ip, backend);
-            let rules = Ruleset { tables, gaps };
+            let rules = Ruleset { tables, gaps, ..Ruleset::default() };
             evaluate(&rules, &forward("a", "b"), &mut ping("10.0.0.1", "10.0.0.2"), &NoOracle);
             parse_iptables_save(&lines.join("\n"), Family::Ip6, backend);
         }

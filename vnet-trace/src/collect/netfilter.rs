@@ -23,13 +23,16 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::model::netfilter::statement::Statement;
-use crate::model::netfilter::{Backend, Chain, Family, Hook, Ruleset, RulesetGap, Table};
+use crate::model::netfilter::{Backend, Chain, Family, Hook, Listing, Ruleset, RulesetGap, Table};
 
 use super::iptables::parse_iptables_save;
 use super::nft::{kernel, parse_nft_json};
 
 /// Time for all programs together that suits a snapshot.
 pub const DEADLINE: Duration = Duration::from_millis(2500);
+
+/// Output kept as it is at most; more is only parsed.
+const MAX_LISTING: usize = 512 << 10;
 
 /// Output read of one program at most.
 const MAX_OUTPUT: u64 = 256 << 20;
@@ -83,7 +86,10 @@ fn has_names(file: &str) -> bool {
 
 fn read_nftables(listed: &[kernel::TableEntry], end: Instant, ruleset: &mut Ruleset) {
     let output = match run(&["nft"], &["-j", "-a", "list", "ruleset"], Backend::Nft, end) {
-        Ok((_, output)) => output,
+        Ok((program, output)) => {
+            keep(ruleset, program, Backend::Nft, &output);
+            output
+        }
         Err(gap) => {
             ruleset.gaps.push(*gap);
             return;
@@ -102,6 +108,7 @@ fn read_nftables(listed: &[kernel::TableEntry], end: Instant, ruleset: &mut Rule
                     gaps.push(RulesetGap::ProgramFailed { program, reason: "it lists legacy tables only".to_owned() });
                     continue;
                 }
+                keep(ruleset, program, *backend, &output);
                 replace(&mut tables, saved, &mut gaps);
                 gaps.extend(more);
             }
@@ -218,11 +225,18 @@ fn read_saved(programs: &[&str], family: Family, backend: Backend, end: Instant,
                     .push(RulesetGap::ProgramFailed { program, reason: "it lists nftables tables only".to_owned() });
                 return;
             }
+            keep(ruleset, program, backend, &output);
             let (mut tables, mut gaps) = parse_iptables_save(&output, family, backend);
             ruleset.tables.append(&mut tables);
             ruleset.gaps.append(&mut gaps);
         }
         Err(gap) => ruleset.gaps.push(*gap),
+    }
+}
+
+fn keep(ruleset: &mut Ruleset, program: String, backend: Backend, output: &str) {
+    if output.len() <= MAX_LISTING {
+        ruleset.listings.push(Listing { program, backend, text: output.to_owned() });
     }
 }
 

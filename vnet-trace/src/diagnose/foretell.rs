@@ -172,8 +172,14 @@ fn kernel_says(case: &Case<'_>, fault: &Fault) -> Option<Evidence> {
     let by = answer
         .iif
         .map_or_else(String::new, |iif| format!(" coming in by {}", case.place_name(Device::new(answer.netns, iif))));
-    let said = std::io::Error::from_raw_os_error(errno).to_string();
-    let said = said.split(" (os error").next().unwrap_or_default().to_owned();
+    let said = match errno {
+        13 => "permission denied (EACCES)".to_owned(),
+        18 => "invalid cross-device link (EXDEV)".to_owned(),
+        22 => "invalid argument (EINVAL)".to_owned(),
+        101 => "network is unreachable (ENETUNREACH)".to_owned(),
+        113 => "no route to host (EHOSTUNREACH)".to_owned(),
+        other => format!("error {other}"),
+    };
     Some(Evidence {
         source: Source::Answer(index),
         text: format!("asked for the route to {}{from}{by}, the kernel answers: {said}", answer.dst),

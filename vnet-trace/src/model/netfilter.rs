@@ -28,6 +28,20 @@ pub struct Ruleset {
     pub tables: Vec<Table>,
     /// What could not be read or understood. Empty means that the picture is complete.
     pub gaps: Vec<RulesetGap>,
+    /// What the programs printed, from which the rules can be made again elsewhere.
+    #[serde(default)]
+    pub listings: Vec<Listing>,
+}
+
+/// What one program printed about its rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The program that printed it: `nft`, `iptables-nft-save`, …
+    pub program: String,
+    /// Whose rules these are.
+    pub backend: Backend,
+    /// As printed: nft's JSON, or the lines of a `-save` program.
+    pub text: String,
 }
 
 impl Ruleset {

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_a_gap_with_help() {
         let missing = RulesetGap::ProgramMissing { program: "nft".to_owned(), backend: Backend::Nft };
-        let ruleset = Ruleset { tables: Vec::new(), gaps: vec![missing] };
+        let ruleset = Ruleset { tables: Vec::new(), gaps: vec![missing], listings: Vec::new() };
         let gaps = gaps(&ruleset, "ns1");
         assert_eq!(gaps.len(), 1);
         assert_eq!(gaps[0].help, "install nft (package nftables)");
