@@ -10,6 +10,8 @@ mod kernel_answers;
 mod net;
 #[path = "snapshot/reach.rs"]
 mod reach;
+#[path = "snapshot/routing.rs"]
+mod routing;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
     let mut known = BTreeMap::new();
-    let trials = [configuration::CASES, reach::CASES, kernel_answers::CASES]
+    let trials = [configuration::CASES, routing::CASES, reach::CASES, kernel_answers::CASES]
         .concat()
         .into_iter()
         .map(|(name, need, case)| {

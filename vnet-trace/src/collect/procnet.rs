@@ -178,7 +178,7 @@ fn connection(line: &str) -> Option<ConntrackEntry> {
         (both.next().unwrap_or(0), both.next().unwrap_or(0))
     };
     let ((orig_src, reply_src), (orig_dst, reply_dst)) = (ends("src")?, ends("dst")?);
-    let ((orig_sport, reply_sport), (orig_dport, reply_dport)) = (ports("sport"), ports("dport"));
+    let (sources, destinations) = (ports("sport"), ports("dport"));
     let mut state: Vec<&str> = words.iter().copied().filter(|word| !word.contains('=')).collect();
     state.extend((reply_dst != orig_src).then_some("SRC_NAT"));
     state.extend((reply_src != orig_dst).then_some("DST_NAT"));
@@ -186,12 +186,12 @@ fn connection(line: &str) -> Option<ConntrackEntry> {
         protocol,
         orig_src,
         orig_dst,
-        orig_sport,
-        orig_dport,
+        orig_sport: sources.0,
+        orig_dport: destinations.0,
         reply_src,
         reply_dst,
-        reply_sport,
-        reply_dport,
+        reply_sport: sources.1,
+        reply_dport: destinations.1,
         state: state.join(" "),
         mark: values("mark").next().and_then(|mark| mark.parse().ok()).unwrap_or(0),
         zone: values("zone").next().and_then(|zone| zone.parse().ok()).unwrap_or(0),

@@ -99,7 +99,11 @@ fn look_at(candidate: &Candidate, all: &[Candidate], frequent: &Mutex<Vec<usize>
     let rest = (0..all.len()).filter(|index| !first.contains(index));
     for index in first.iter().copied().chain(rest) {
         let Some(other) = all.get(index) else { continue };
-        let Some(id) = nsid::of(&mut channel, other.handle.fd())? else { continue };
+        let id = match nsid::of(&mut channel, other.handle.fd()) {
+            Ok(Some(id)) => id,
+            Ok(None) | Err(NetlinkError::Refused { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
         if wanted.remove(&id) {
             look.owners.insert(id, index);
             promote(frequent, index);
