@@ -160,12 +160,15 @@ fn refuted(
     }
     let name = |device: Device| case.place_name(device);
     let packet = case.packet_name(fault.role);
+    if let Some(reason) = unfounded(case, fault) {
+        return Some(reason);
+    }
     // The place itself may see it arrive; what lies behind may not.
     let place = fault.loss.place.device();
-    let fading = matches!(fault.loss.decision, Some(Decision::NoCarrier { .. } | Decision::DeviceDown));
+    let fading = fading(case, fault);
     for sighting in seen {
         // A device that has just lost its carrier still shows frames that go nowhere (its noop qdisc comes a moment later).
-        let same = Some(sighting.device) == place && (sighting.way == Way::In || fading);
+        let same = Some(sighting.device) == place && sighting.way == Way::In || fading.contains(&sighting.device);
         let behind = beyond.contains(&(sighting.device, sighting.way)) && !same;
         if behind && !is_flooded(fault) {
             return Some(format!("{packet} was seen at {}, behind the place", name(sighting.device)));
@@ -192,6 +195,63 @@ fn refuted(
             step.device.is_some() && step.device == fault.loss.place.device && step.netns == fault.loss.place.netns;
         if here && !fits(fault.loss.decision.as_ref(), reason) && is_telling(reason) {
             return Some(format!("the kernel dropped {packet} there for another reason ({reason})"));
+        }
+    }
+    None
+}
+
+/// Devices that a packet may still seem to pass although one of them is down: carrier is lost step by step, from the device
+/// that is down to those above it, and linkwatch takes up to a second for each.
+fn fading(case: &Case<'_>, fault: &Fault) -> Vec<Device> {
+    if !matches!(fault.loss.decision, Some(Decision::NoCarrier { .. } | Decision::DeviceDown)) {
+        return Vec::new();
+    }
+    let mut chain = Vec::new();
+    let mut at = fault.loss.place.device();
+    while let Some(device) = at.filter(|device| !chain.contains(device)) {
+        chain.push(device);
+        // A pair ends the chain: what arrives at its other end has passed.
+        at = case.snapshot().lower(device).filter(|_| case.snapshot().peer(device).is_none());
+    }
+    chain
+}
+
+/// What comes before this packet in the exchange must have arrived: a reply needs a request.
+fn unfounded(case: &Case<'_>, fault: &Fault) -> Option<String> {
+    let own = case.predicted.journeys.iter().position(|journey| {
+        journey.role == fault.role
+            && journey.leg == fault.leg
+            && journey.loss().is_some_and(|loss| loss.decision == fault.loss.decision)
+    })?;
+    for earlier in &case.predicted.journeys[..own] {
+        let needed = match (fault.role, fault.leg) {
+            (Role::ArpReply, leg) => earlier.role == Role::ArpRequest && earlier.leg == leg,
+            (_, Leg::Return) => earlier.role == Role::Request,
+            _ => false,
+        };
+        if !needed {
+            continue;
+        }
+        let mut way = passes(&earlier.steps);
+        way.extend(passes(&earlier.beyond));
+        let Some((device, end)) = way.last().copied().filter(|(device, _)| !quiet(case, *device)) else { continue };
+        if !case.recording.sight.watched(device) {
+            continue;
+        }
+        let arrived = sightings(
+            case,
+            earlier.role,
+            earlier.leg,
+            earlier.headers.dst.filter(|_| earlier.role == Role::ArpRequest),
+        )
+        .iter()
+        .any(|sighting| sighting.device == device && sighting.way == end);
+        if !arrived {
+            return Some(format!(
+                "{} was not seen to arrive at {}",
+                case.packet_name(earlier.role),
+                case.place_name(device)
+            ));
         }
     }
     None
