@@ -66,8 +66,9 @@ pub const APART: Nanos = Nanos(250_000_000);
 pub struct Packets {
     /// In the order of their first sightings.
     pub packets: Vec<Packet>,
-    /// Events of neighbour entries, which carry no packet: somebody waits for them.
-    pub neighbours: Vec<Pointer>,
+    /// Events without a packet that some packet waited for: those of neighbour entries, and route look-ups for what is
+    /// about to be made.
+    pub awaited: Vec<Pointer>,
     /// Sightings that belong to no packet of the question.
     pub unrelated: Vec<Pointer>,
 }

@@ -57,7 +57,7 @@ pub struct Book {
     names: HashMap<Name, u32>,
     places: HashMap<(u32, Device, Way), Place>,
     lives: Lives,
-    neighbours: Vec<Pointer>,
+    awaited: Vec<Pointer>,
     unrelated: Vec<Pointer>,
 }
 
@@ -71,7 +71,7 @@ impl Book {
             names: HashMap::new(),
             places: HashMap::new(),
             lives: Lives::default(),
-            neighbours: Vec::new(),
+            awaited: Vec::new(),
             unrelated: Vec::new(),
         }
     }
@@ -93,8 +93,8 @@ impl Book {
     /// Enters an event.
     pub fn event(&mut self, at: u32, event: &Event) {
         let pointer = Pointer::Event(at);
-        if let EventKind::Neigh { .. } = &event.kind {
-            return self.neighbours.push(pointer);
+        if is_awaited(event) {
+            return self.awaited.push(pointer);
         }
         // A clone is entered where its original is.
         let carrier = match event.kind {
@@ -129,7 +129,7 @@ impl Book {
 
     /// All packets.
     pub fn close(self) -> Packets {
-        Packets { packets: self.packets, neighbours: self.neighbours, unrelated: self.unrelated }
+        Packets { packets: self.packets, awaited: self.awaited, unrelated: self.unrelated }
     }
 
     /// The packet with this name that a sighting now belongs to.
@@ -230,6 +230,15 @@ impl Book {
 fn is_news(before: &Said, now: &Said) -> bool {
     let addresses = |said: &Said| (said.src, said.dst, said.outer.is_some());
     addresses(before) != addresses(now) || before.mac.is_none() && now.mac.is_some()
+}
+
+/// Neighbour entries have no packet, and neither has a socket that looks for a route (iif is that of lo then).
+fn is_awaited(event: &Event) -> bool {
+    match &event.kind {
+        EventKind::Neigh { .. } => true,
+        EventKind::FibLookup { iif, .. } => event.skb.is_none() && *iif == IfIndex(1),
+        _ => false,
+    }
 }
 
 fn passage(event: &Event) -> Option<Passage> {

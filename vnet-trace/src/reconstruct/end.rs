@@ -19,7 +19,7 @@ use crate::model::id::{Device, NetnsId};
 use crate::model::recording::Recording;
 
 use super::topology::{Nature, Topology};
-use super::tree::Tree;
+use super::tree::{How, Tree};
 
 /// What a visit's sightings say about the packet's end.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -119,14 +119,32 @@ pub enum End {
 }
 
 /// How well a branch does: the greater one is the one that matters. Delivered branches first, then those that came to
-/// the host they were meant for, then those that the kernel dropped, then the longest.
+/// the host they were meant for, then those that did not end at somebody else's, then those that the kernel dropped, then the
+/// longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Merit {
     delivered: bool,
     at_device: bool,
     at_owner: bool,
+    /// It ended at a host that is not the one it was meant for, which is known.
+    bystander: std::cmp::Reverse<bool>,
     dropped: bool,
     depth: u32,
+}
+
+/// Whether this is where a flood branches: what was flooded may come to bystanders, and that is never more than a copy. The
+/// way of the packet then ends where it was flooded.
+fn is_flooded(packet: &Packet, tree: &Tree, at: usize) -> bool {
+    let from_port = tree.parent[at].is_some_and(|parent| packet.visits[parent].way == Way::In);
+    match tree.how[at] {
+        How::Bridged(_) | How::BridgeLocal(_) | How::Up => {}
+        How::Unseen if from_port => {}
+        _ => return false,
+    }
+    let mac = packet.visits[at].first_said().mac;
+    let group = mac.map_or(packet.role == Role::ArpRequest, |mac| mac.dst.is_group());
+    let siblings = tree.parent[at].map_or(0, |parent| tree.children[parent].len());
+    group || siblings > 1
 }
 
 /// The ends of all branches of a packet.
@@ -153,6 +171,7 @@ impl Ends {
             let merit = best[at].unwrap_or_else(|| ends.merit(recording, topology, packet, at, depth[at]));
             best[at] = Some(merit);
             if let Some(parent) = tree.parent[at]
+                && !(merit.bystander.0 && is_flooded(packet, tree, at))
                 && best[parent].is_none_or(|other| merit >= other)
             {
                 best[parent] = Some(merit);
@@ -187,11 +206,15 @@ impl Ends {
             (Some(header), Some(own)) => header.dst.is_group() || header.dst == own,
             _ => true,
         };
-        let at_owner = visit.way == Way::In && topology.owns(visit.netns, said.dst) && mine;
+        let owned = topology.owns(visit.netns, said.dst);
+        let at_owner = visit.way == Way::In && owned && mine;
+        let at_host = visit.way == Way::In && topology.node(visit.at()).is_some_and(|node| node.master.is_none());
+        let bystander = at_host && !owned && topology.is_owned(said.dst) && said.outer.is_none();
         Merit {
             delivered: self.arrived(recording, packet, at),
             at_device: visit.at().is_some() && visit.at() == self.success.answered_by,
             at_owner,
+            bystander: std::cmp::Reverse(bystander),
             dropped: self.signs[at].dropped.is_some(),
             depth,
         }

@@ -3,13 +3,14 @@
 //! An echo request is on the forward leg and an echo reply on the way back; an error belongs to the leg of the packet that
 //! it is about. Address resolution serves a packet that waits, and does not say which:
 //!
-//! 1. Whoever asks for the destination of the question asks for the request's sake; whoever asks for the address that
-//!    the reply goes to, for the reply's.
-//! 2. Otherwise, on the way (gateways), the packet that came to the asking host last is the one that waits there. A request
+//! 1. The asker asks for the request's sake, the owner of the destination for the reply's.
+//! 2. Whoever else asks for the destination of the request does it for its sake; whoever asks for the address that the
+//!    reply goes to, for the reply's. NAT may have given either of them other addresses on the way.
+//! 3. Otherwise, between routers, the packet that came to the asking host last is the one that waits there. A request
 //!    that came to its own destination waits no more: its reply does.
-//! 3. The answer belongs to its question.
+//! 4. The answer belongs to its question.
 //!
-//! Limit: with several requests on their way at once, rule 2 may name the wrong one where two routers ask for each other.
+//! Limit: with several requests on their way at once, rule 3 may name the wrong one where two routers ask for each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ use crate::model::recording::Recording;
 
 /// What is known about who waits for whom.
 pub struct Legs {
+    /// The address that the request set out with.
+    asker: Option<IpAddr>,
     /// Addresses that the request goes to: as asked, and what NAT makes of it.
     ends: BTreeSet<IpAddr>,
     /// Addresses that the reply goes to.
@@ -36,7 +39,9 @@ impl Legs {
     /// Of all packets.
     pub fn of(recording: &Recording, packets: &Packets, topology: &Topology) -> Self {
         let question = &recording.question;
+        let first = packets.packets.iter().find(|packet| packet.role == Role::Request);
         let mut legs = Self {
+            asker: question.source().or(recording.ping.source).or(first.and_then(|packet| packet.first_said().src)),
             ends: BTreeSet::from([question.dst]),
             starts: recording.ping.source.into_iter().chain(question.source()).collect(),
             passed: BTreeMap::new(),
@@ -90,10 +95,16 @@ impl Legs {
 
     fn of_question(&self, recording: &Recording, packet: &Packet) -> Leg {
         let said = packet.first_said();
+        // Whoever is an end of the exchange asks for the sake of what it sends itself.
+        if said.src.is_some() && said.src == self.asker {
+            return Leg::Forward;
+        }
+        if said.src == Some(recording.question.dst) {
+            return Leg::Return;
+        }
         if let Some(leg) = self.by_address(said.dst) {
             return leg;
         }
-        // The ends of the exchange themselves ask for gateways.
         if let Some(leg) = self.by_address(said.src) {
             return if leg == Leg::Forward { Leg::Return } else { Leg::Forward };
         }

@@ -89,6 +89,11 @@ impl Topology {
         self.owners.get(&address).is_some_and(|owners| owners.contains(&netns))
     }
 
+    /// Whether it is known who has an address.
+    pub fn is_owned(&self, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.owners.contains_key(&address))
+    }
+
     /// How many devices are below a device: what is received passes them from below, what is transmitted from above.
     pub fn level(&self, device: Option<Device>) -> u8 {
         self.node(device).map_or(0, |node| node.height)

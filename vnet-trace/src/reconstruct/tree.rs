@@ -6,6 +6,7 @@
 //! | to | from | by |
 //! | --- | --- | --- |
 //! | received by D | transmitted by D's peer; by D itself (lo, VRF); by a sibling on the same lower device | [`How::Wire`] |
+//! | received by D | transmitted by a macvlan on D, for a sibling | [`How::Down`] |
 //! | received by D | received by D's lower device, or by a port of D (bond, VRF) | [`How::Up`] |
 //! | received by D | received by a port of the bridge D | [`How::BridgeLocal`] |
 //! | received by D | received inside a tunnel's outer packet, D being a tunnel | [`How::Decapsulated`] |
@@ -18,12 +19,14 @@
 //! Where nothing of the sort was seen, there is a hole in our sight. The packet's name says that it is the same all
 //! the same, so it is linked to the latest transmission that nobody received: [`How::Unseen`].
 //!
-//! Captures stamp a frame that a stack of devices hands up without copying with one and the same time; then the lower device comes
-//! first on the way in, and last on the way out.
+//! Captures stamp a frame that a stack of devices hands up without copying once for all of them; then the lower device
+//! comes first on the way in, and last on the way out.
+
+use std::collections::HashMap;
 
 use super::topology::{Nature, Node, Topology};
-use crate::correlate::{Packet, Visit, Way};
-use crate::model::id::Device;
+use crate::correlate::{Packet, Pointer, Visit, Way};
+use crate::model::id::{Device, Nanos};
 
 /// How many earlier visits are considered: a bridge with that many ports floods, or a packet circles that often.
 const LATEST: usize = 1024;
@@ -72,10 +75,11 @@ impl Tree {
     pub fn grow(packet: &Packet, topology: &Topology) -> Self {
         let visits = &packet.visits;
         let mut order: Vec<usize> = (0..visits.len()).collect();
+        let times = times(visits);
         order.sort_by_key(|&at| {
             let visit = &visits[at];
             let level = topology.level(visit.at());
-            (visit.time, visit.way, if visit.way == Way::Out { u8::MAX - level } else { level }, at)
+            (times[at], visit.way, if visit.way == Way::Out { u8::MAX - level } else { level }, at)
         });
         let mut tree = Self {
             parent: vec![None; visits.len()],
@@ -106,6 +110,27 @@ impl Tree {
         };
         earlier.iter().rev().take(LATEST).copied().find(|&at| is_loose(at)).or(earlier.last().copied())
     }
+}
+
+/// When each visit was. A stamp of the capture that several visits have in common is the time of the first of them; if a
+/// probe has told when that was, its clock counts for all.
+fn times(visits: &[Visit]) -> Vec<Nanos> {
+    let stamp = |visit: &Visit| {
+        visit.sightings.iter().find(|sighting| matches!(sighting.pointer, Pointer::Frame(_))).map(|sighting| sighting.time)
+    };
+    let is_probed = |visit: &Visit| visit.sightings.iter().any(|sighting| matches!(sighting.pointer, Pointer::Event(_)));
+    let mut probed: HashMap<Nanos, Nanos> = HashMap::new();
+    for visit in visits.iter().filter(|visit| is_probed(visit)) {
+        if let Some(stamp) = stamp(visit) {
+            let first = probed.entry(stamp).or_insert(visit.time);
+            *first = visit.time.min(*first);
+        }
+    }
+    let time = |visit: &Visit| match stamp(visit) {
+        Some(stamp) if !is_probed(visit) => probed.get(&stamp).copied().unwrap_or(visit.time),
+        _ => visit.time,
+    };
+    visits.iter().map(time).collect()
 }
 
 /// A visit with what is known about its device.
@@ -145,6 +170,9 @@ fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
             let siblings = sender != receiver && child(&before) && child(&after) && before.lower == after.lower;
             if mirrored || siblings || before.peer == Some(receiver) {
                 Some(How::Wire)
+            } else if before.lower == Some(receiver) {
+                // macvlan_queue_xmit: what goes to a sibling is shown to the lower device's taps first.
+                Some(How::Down)
             } else {
                 switch.map(How::Bridged)
             }
@@ -163,7 +191,8 @@ fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
         (Way::In, Way::Out) if common.is_some() && from.master != Some(Nature::Mirror) => common.map(How::Bridged),
         (Way::In, Way::Out) => {
             let is_port = to.master.is_some_and(|master| master != Nature::Mirror);
-            let routed = sender.netns == receiver.netns && !is_port && !packet.is_resolution();
+            let routable = !packet.is_resolution() || from.wrapped;
+            let routed = sender.netns == receiver.netns && !is_port && routable;
             (routed && from.wrapped == to.wrapped).then_some(How::Forwarded)
         }
         _ => None,

@@ -1,26 +1,35 @@
-//! Who waited for a neighbour.
+//! Who waited for a neighbour or a route.
+//!
+//! A socket looks for a route before there is a packet. The look-up belongs to the next packet that is made in its
+//! namespace with these addresses.
 //!
 //! The kernel's neighbour entries report what happens to them, not for whose sake. The packet that waits is the next one to leave by
 //! the entry's device: the kernel sends what an entry holds back as soon as the address is known. If none left, it is the one that was
 //! dropped there for want of an address. What is told to nobody who waits stays out of the journeys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::correlate::{Packets, Pointer};
 use crate::model::event::{Event, EventKind};
 use crate::model::exchange::{Action, Journey, Role, Step};
-use crate::model::id::{Device, Nanos};
+use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::recording::Recording;
 
 use super::steps::source;
 
-/// Tells each event of a neighbour entry where the journey is of the packet that waited for it.
+/// Gives each event without a packet to the journey of the packet that waited for it.
 pub fn tell(recording: &Recording, packets: &Packets, journeys: &mut [Journey]) {
     let leaving = index(journeys, |action| matches!(action, Action::Queued | Action::Transmitted));
     let starved = index(journeys, is_starved);
-    for &pointer in &packets.neighbours {
+    let made = made(journeys);
+    for &pointer in &packets.awaited {
         let Pointer::Event(at) = pointer else { continue };
         let Some(event) = recording.events.get(at as usize) else { continue };
+        if let EventKind::FibLookup { .. } = event.kind {
+            tell_route(pointer, event, journeys, &made);
+            continue;
+        }
         let (Some(device), Some(step)) = (event.device, step(pointer, event)) else { continue };
         let next = |index: &Index| {
             let there = index.get(&device)?;
@@ -40,6 +49,47 @@ pub fn tell(recording: &Recording, packets: &Packets, journeys: &mut [Journey]) 
             }
             _ => journey.steps.insert(place, step),
         }
+    }
+}
+
+/// By namespace, source and destination: when a socket made a packet, and which journey it is.
+type Made = BTreeMap<(NetnsId, Option<IpAddr>), Vec<(Nanos, usize)>>;
+
+fn made(journeys: &[Journey]) -> Made {
+    let mut made = Made::new();
+    for (at, journey) in journeys.iter().enumerate() {
+        if let Some(step) = journey.steps.first()
+            && matches!(step.action, Action::Sent)
+            && let Some(time) = step.time
+        {
+            made.entry((step.netns, journey.headers.dst)).or_default().push((time, at));
+        }
+    }
+    for there in made.values_mut() {
+        there.sort_unstable();
+    }
+    made
+}
+
+fn tell_route(pointer: Pointer, event: &Event, journeys: &mut [Journey], made: &Made) {
+    let EventKind::FibLookup { table, src, dst, error: 0, nexthop, gateway, .. } = &event.kind else { return };
+    let Some(netns) = event.netns.or(event.device.map(|device| device.netns)) else { return };
+    let journey = made
+        .get(&(netns, Some(*dst)))
+        .and_then(|there| there.get(there.partition_point(|(time, _)| *time < event.time)))
+        .and_then(|(_, at)| journeys.get_mut(*at));
+    let Some(journey) = journey.filter(|journey| src.is_unspecified() || journey.headers.src == Some(*src)) else { return };
+    let oif = nexthop.map(|device| device.ifindex);
+    let action = Action::Routed { table: *table, oif, gateway: *gateway, local: false };
+    let sources = vec![source(pointer)];
+    match journey.steps.get_mut(1) {
+        Some(step) if step.action == action => step.sources.extend(sources),
+        // A later look-up takes the place of an earlier one: sockets ask first for a source, then for the route with it.
+        Some(step) if matches!(step.action, Action::Routed { .. }) => {
+            step.sources.extend(sources);
+            (step.action, step.time) = (action, Some(event.time));
+        }
+        _ => journey.steps.insert(1, Step { time: Some(event.time), netns, device: None, action, sources }),
     }
 }
 
