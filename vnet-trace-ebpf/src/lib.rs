@@ -536,5 +536,5 @@ const _: () = {
     assert!(size_of::<Config>() == 16);
     assert!(size_of::<Tracked>() == 32);
     assert!(size_of::<BitField>() == 12);
-    assert!(size_of::<Offsets>() % 4 == 0);
+    assert!(size_of::<Offsets>().is_multiple_of(4));
 };

@@ -59,6 +59,24 @@ macro_rules! packet_entry {
 }
 use packet_entry;
 
+/// Says, to those who ask for details, that a packet is followed from here on. Without them the verifier
+/// cuts this off, because the level is a constant.
+macro_rules! tell_first {
+    ($ctx:expr, $place:literal, $sighting:expr) => {
+        if $sighting.flags & vnet_trace_ebpf::FLAG_FIRST != 0 {
+            aya_log_ebpf::debug!(
+                $ctx,
+                "{}: following the packet with the buffer {:x}, role {}, id {:x}",
+                $place,
+                $sighting.head,
+                $sighting.role,
+                $sighting.origin
+            );
+        }
+    };
+}
+use tell_first;
+
 /// The packet is the argument.
 #[inline(always)]
 fn itself(argument: u64) -> u64 {

@@ -9,13 +9,17 @@ use vnet_trace_ebpf::{FLAG_FIRST, ProbeId, Role};
 
 use crate::emit::{self, Extra};
 use crate::filter;
-use crate::probes::packet_entry;
+use crate::probes::{packet_entry, tell_first};
 use crate::read::Typed;
 use crate::track::{self, Begin};
 
 #[btf_tracepoint]
 pub fn tp_net_dev_queue(ctx: BtfTracePointContext) -> i32 {
-    seen_typed(ProbeId::NetDevQueue, ctx.arg(0), Begin::AtNetworkHeader, &Extra::NONE);
+    if let Some(sighting) = track::follow_typed(ctx.arg(0), Begin::AtNetworkHeader) {
+        tell_first!(&ctx, "net_dev_queue", sighting);
+        emit::packet(ProbeId::NetDevQueue, &sighting, &Extra::NONE);
+        sighting.view.done();
+    }
     0
 }
 
@@ -36,7 +40,10 @@ pub fn tp_net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint]
 pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
-    seen_typed(ProbeId::NetifRx, ctx.arg(0), Begin::AtData, &Extra::NONE);
+    if let Some(sighting) = track::follow_typed(ctx.arg(0), Begin::AtData) {
+        emit::packet(ProbeId::NetifRx, &sighting, &Extra::NONE);
+        sighting.view.done();
+    }
     0
 }
 
@@ -47,19 +54,11 @@ pub fn tp_netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
     let skb: Typed = ctx.arg(0);
     if let Some(sighting) = track::follow_typed(skb, Begin::AtData) {
         let place = emit::packet(ProbeId::NetifReceiveSkb, &sighting, &Extra::NONE);
+        tell_first!(&ctx, "netif_receive_skb", sighting);
         track::enter(&sighting, place.netns, place.ifindex);
         sighting.view.done();
     }
     0
-}
-
-/// Records that a packet passed, if it is one that is asked for.
-#[inline(always)]
-fn seen_typed(probe: ProbeId, skb: Typed, begin: Begin, extra: &Extra) {
-    if let Some(sighting) = track::follow_typed(skb, begin) {
-        emit::packet(probe, &sighting, extra);
-        sighting.view.done();
-    }
 }
 
 packet_entry!(VethXmit: fentry_veth_xmit, kprobe_veth_xmit, skb = 0);

@@ -16,6 +16,7 @@ use crate::track::{self, Begin};
 pub fn raw_kfree_skb(ctx: RawTracePointContext) -> i32 {
     let skb: u64 = ctx.arg(0);
     if let Some(sighting) = track::follow(skb, Begin::AtNetworkHeader) {
+        super::tell_first!(&ctx, "kfree_skb", sighting);
         let location: u64 = ctx.arg(1);
         let reason: u64 = if config!(kfree_reason) == 0 { 0 } else { ctx.arg(2) };
         let extra = Extra::args([reason & 0xffff_ffff, location, 0, 0, 0, 0]);

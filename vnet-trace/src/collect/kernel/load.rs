@@ -207,7 +207,7 @@ impl KernelTypes {
         let wanted = wanted_names();
         let btf = Arc::new(Btf::vmlinux(&wanted).map_err(|error| chain(&error))?);
         let modules: Vec<Btf> = MODULES.iter().filter_map(|name| Btf::module(name, &btf, &wanted).ok()).collect();
-        let offsets = offsets::resolve(&btf, modules.iter());
+        let offsets = offsets::resolve(&btf, &modules);
         if let Some(field) = offsets::missing(&offsets) {
             return Err(format!("the kernel's BTF has no {field}"));
         }
@@ -260,7 +260,7 @@ fn load_object(loader: EbpfLoader<'_>, config: &ProbeConfig, kernel: &KernelType
         .btf(None)
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("CONFIG", &question[..], true)
-        .override_global(aya_log::LEVEL, &log_level, false)
+        .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("RECORDS", config.ring_bytes)
         .verifier_log_level(verifier_log)
         .load(OBJECT)

@@ -95,11 +95,11 @@ pub fn structures() -> impl Iterator<Item = &'static str> {
 }
 
 /// Looks the fields up. `modules` are the BTF of modules that may define a structure.
-pub fn resolve<'a>(vmlinux: &'a Btf, modules: impl Iterator<Item = &'a Btf> + Clone) -> Offsets {
+pub fn resolve(vmlinux: &Btf, modules: &[Btf]) -> Offsets {
     let mut offsets = Offsets::ABSENT;
     for (structure, path, place) in FIELDS {
         let field =
-            vmlinux.field(structure, path).or_else(|| modules.clone().find_map(|module| module.field(structure, path)));
+            vmlinux.field(structure, path).or_else(|| modules.iter().find_map(|module| module.field(structure, path)));
         if let Some(field) = field {
             *place(&mut offsets) = field.byte_offset();
         }

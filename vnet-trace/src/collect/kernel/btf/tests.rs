@@ -134,7 +134,7 @@ fn a_bit_field_has_a_width() {
     btf.words(&[32]);
     let id = btf.add("sk_buff", 4 | 1 << 7, 1, 8);
     let name = btf.name("pkt_type");
-    btf.words(&[name, int, 3 << 24 | 1029]);
+    btf.words(&[name, int, (3 << 24) + 1029]);
     assert_eq!(id, 2);
     let field = parse(btf.finish()).field("sk_buff", "pkt_type");
     assert_eq!(field, Some(Field { bit_offset: 1029, bit_size: Some(3) }));
