@@ -8,6 +8,7 @@
 //! A namespace or a table that cannot be read is a [`Gap`]; only what leaves nothing to ask about is an error.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
@@ -20,6 +21,7 @@ use crate::model::snapshot::Snapshot;
 
 mod reach;
 mod read;
+mod settle;
 mod workers;
 
 /// What a snapshot is taken for.
@@ -96,6 +98,17 @@ impl Taken {
         self.handles.get(id.0 as usize).map(|candidate| &candidate.handle)
     }
 
+    /// Looks again until a network that is just coming up has done so.
+    fn settle(&mut self, family: settle::Family) -> Result<(), SnapshotError> {
+        let over = Instant::now() + settle::AT_MOST;
+        while !settle::is_settled(&self.snapshot, family) && Instant::now() < over {
+            std::thread::sleep(settle::STEP);
+            let gaps = std::mem::take(&mut self.snapshot.gaps);
+            self.snapshot = Snapshot { gaps, ..self.again()? };
+        }
+        Ok(())
+    }
+
     /// Reads the same namespaces once more, with the same ids. New namespaces are not looked for.
     pub fn again(&self) -> Result<Snapshot, SnapshotError> {
         let reached = reach::look(&self.handles, 0..self.handles.len())?;
@@ -135,7 +148,11 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
             help: "run as root".into(),
         });
     }
-    Ok(Taken { snapshot, asked, handles, request: request.clone() })
+    let mut taken = Taken { snapshot, asked, handles, request: request.clone() };
+    if let Some(address) = request.addresses.first() {
+        taken.settle(if address.is_ipv6() { settle::Family::V6 } else { settle::Family::V4 })?;
+    }
+    Ok(taken)
 }
 
 fn finish(

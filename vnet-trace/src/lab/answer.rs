@@ -14,12 +14,15 @@ pub struct Answer {
     pub verdict: String,
     /// None when delivered, or when no cause can be named.
     pub primary: Option<Primary>,
+    /// Other names of the same loss, and what will bite after the first fix.
+    #[serde(default)]
+    pub also: Vec<Primary>,
     /// Delivered, but not the way a person expects.
     #[serde(default)]
     pub notes: Vec<Note>,
 }
 
-/// The one primary cause.
+/// A cause that was named.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Primary {
     /// The cause's code.

@@ -280,6 +280,17 @@ impl Walk<'_> {
         } else {
             self.route_input(device, packet.src, packet.dst, packet.mark, packet.tos)
         };
+        // An own address without its entry in the local table is taken for somebody else's.
+        let space = self.netns(netns);
+        let forgotten = space.owns(packet.dst).filter(|_| fib::local_route(space, packet.dst).is_none());
+        if let Some(entry) = forgotten {
+            let owner = Device::new(netns, entry.ifindex);
+            let decision = Decision::LocalRouteMissing { address: packet.dst, device: owner };
+            if !trail.blocks.iter().any(|block| block.decision == decision) {
+                trail.block(Place::at(device, "ip_route_input_slow"), decision);
+            }
+            return self.deliver_local(trail, device, packet, Some(&mut begun));
+        }
         if let Some(decision) = refusal {
             let function = match decision {
                 Decision::RpFilter { .. } | Decision::LocalSource { .. } => "fib_validate_source",
