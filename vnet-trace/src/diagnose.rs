@@ -11,10 +11,12 @@ pub mod confirm;
 pub mod filter;
 pub mod foretell;
 pub mod link;
+pub mod mended;
 pub mod notes;
 pub mod registry;
 pub mod route;
 pub mod rules;
+pub mod segment;
 pub mod unexplained;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};
@@ -85,6 +87,12 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
     if let Some(primary) = &mut diagnosis.primary {
         complete(primary, &later);
+        let behind = mended::beyond(case);
+        go_on(primary, &later);
+        for other in &behind {
+            carry(primary, other);
+        }
+        later.extend(behind);
         keep_open(primary, &later);
         later.retain(|finding| finding.code != primary.code);
         for finding in later {
@@ -153,6 +161,35 @@ fn complete(primary: &mut Finding, later: &[Finding]) {
         };
         add(&mut first.commands, &more.commands);
         add(&mut first.undo, &more.undo);
+    }
+}
+
+/// What bites once the first fix is carried out: the first fix brings the remedies of other faults behind it along, so that
+/// carrying it out makes the exchange succeed.
+fn go_on(primary: &mut Finding, later: &[Finding]) {
+    let mut named = vec![primary.code.clone()];
+    for other in later {
+        if !named.contains(&other.code) {
+            named.push(other.code.clone());
+            carry(primary, other);
+        }
+    }
+}
+
+/// The first fix takes the remedy of another fault along, if that needs no choice.
+fn carry(primary: &mut Finding, other: &Finding) {
+    let Some(first) = primary.fixes.first_mut() else { return };
+    let Some(more) = other.fixes.first().filter(|fix| fix.risk != Risk::NeedsChoice && !fix.commands.is_empty()) else {
+        return;
+    };
+    if more.commands.iter().all(|command| first.commands.contains(command)) {
+        return;
+    }
+    add(&mut first.commands, &more.commands);
+    add(&mut first.undo, &more.undo);
+    first.title = format!("{}; then {}", first.title, more.title);
+    if more.risk == Risk::ChangesPolicy && first.risk == Risk::Safe {
+        first.risk = Risk::ChangesPolicy;
     }
 }
 

@@ -16,6 +16,7 @@ pub mod route_unreachable;
 pub mod routing_loop;
 pub mod rp_filter;
 pub mod source_unusable;
+pub mod toward;
 pub mod ttl_expired;
 pub mod wrong_source_address;
 
@@ -59,6 +60,18 @@ fn refusing_route(case: &Case<'_>, fault: &Fault, code: &str, word: &str, verb: 
         .get(route)
         .filter(|route| route.metric != 0)
         .map_or_else(String::new, |route| format!(" metric {}", route.metric));
+    // Without it there may be no way at all: then a more specific route is what is missing.
+    let dst_of = fault.headers.dst.filter(|_| !fault.underlay).unwrap_or(case.recording.question.dst);
+    let covered = space.routes.iter().enumerate().any(|(index, other)| {
+        index != route
+            && !other.cached
+            && other.kind == RouteKind::Unicast
+            && other.dst.contains(&dst_of)
+            && (other.table == table || other.table == 254)
+    });
+    if !covered {
+        finding.fixes.extend(toward::fixes(case, netns, dst_of, &[]));
+    }
     finding.fixes.push(fix(
         "remove that route",
         Risk::ChangesPolicy,

@@ -25,7 +25,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             &format!("address {address}"),
             &format!("dev {}", case.name(owner)),
         ));
-        finding.fixes.extend(by_its_link(case, device, owner, *address));
+        finding.fixes.extend(crate::diagnose::route::toward::fixes(case, device.netns, *address, &[]));
     }
     // Somebody at the other end of this link could take the address.
     let length = case.prefix_len(device.netns, device.ifindex, *address);
@@ -67,35 +67,4 @@ fn station(case: &Case<'_>, asker: Device) -> Option<Device> {
                     .any(|own| own.net().is_some_and(|net| net.contains(&entry.address) && own.scope == 0))
             })
         })
-}
-
-/// The owner hangs on another device of the asker: a host route leads there.
-fn by_its_link(
-    case: &Case<'_>,
-    asked: Device,
-    owner: Device,
-    address: std::net::IpAddr,
-) -> Option<crate::model::diagnosis::Fix> {
-    let mut near = case.snapshot().peer(owner)?;
-    if let Some(master) = case.link(near)?.master {
-        near = Device::new(near.netns, master);
-    }
-    if near.netns != asked.netns || near == asked {
-        return None;
-    }
-    let dev = case.name(near);
-    let source = case
-        .netns(near.netns)
-        .addresses_of(near.ifindex)
-        .find(|entry| entry.scope == 0 && entry.address.is_ipv4() == address.is_ipv4())
-        .map(|entry| format!(" src {}", entry.address))
-        .unwrap_or_default();
-    let length = if address.is_ipv4() { 32 } else { 128 };
-    Some(fix(
-        &format!("reach {address} by {dev}, where its owner is"),
-        Risk::Safe,
-        vec![case.ip(near.netns, &format!("route add {address}/{length} dev {dev}{source}"))],
-        vec![case.ip(near.netns, &format!("route del {address}/{length} dev {dev}"))],
-        crate::diagnose::case::NETWORK_CONFIG,
-    ))
 }

@@ -2,13 +2,15 @@
 
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
-use crate::model::exchange::{Decision, Fault, Leg};
+use crate::model::exchange::{Decision, Fault};
+use crate::model::snapshot::LinkKind;
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::OtherHost { frame, own } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
     let name = case.place_name(device);
+    let own_mac = *own;
     let own = own.map_or_else(String::new, |own| format!(", which is {own}"));
     let summary = format!(
         "{} carries {frame}, and {name}{own}, ignores it: the sender's neighbour entry is wrong",
@@ -31,6 +33,35 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
                 link.name,
                 if entry.is_permanent() { " nud permanent" } else { "" }
             );
+            // An overlay without a default remote can't ask: its entries are written by somebody.
+            if let (LinkKind::Vxlan(_), Some(own)) = (&link.kind, own_mac)
+                && let Some(remote) = netns
+                    .fdb
+                    .iter()
+                    .find(|known| known.ifindex == entry.ifindex && known.mac == *frame)
+                    .and_then(|known| known.dst)
+                && !netns.fdb.iter().any(|known| known.ifindex == entry.ifindex && known.mac.is_zero())
+            {
+                let bridge = case.cmd(netns.id, "bridge fdb");
+                finding.fixes.push(fix(
+                    &format!(
+                        "write the address that {} has now into the entries of {}",
+                        case.place_name(device),
+                        link.name
+                    ),
+                    Risk::Safe,
+                    vec![
+                        case.ip(
+                            netns.id,
+                            &format!("neigh replace {} lladdr {own} dev {} nud permanent", entry.address, link.name),
+                        ),
+                        format!("{bridge} replace {own} dev {} dst {remote}", link.name),
+                    ],
+                    vec![case.ip(netns.id, &undo), format!("{bridge} del {own} dev {} dst {remote}", link.name)],
+                    "the overlay's daemon writes these entries: restart it on that node",
+                ));
+                continue;
+            }
             finding.fixes.push(fix(
                 &format!("remove the neighbour entry, so that {} is asked for again", entry.address),
                 Risk::Safe,
@@ -40,6 +71,5 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             ));
         }
     }
-    let _ = Leg::Forward;
     Some(finding)
 }

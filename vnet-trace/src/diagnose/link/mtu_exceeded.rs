@@ -2,7 +2,7 @@
 
 use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
 use crate::model::diagnosis::{Finding, Risk};
-use crate::model::exchange::{Decision, Fault};
+use crate::model::exchange::{Action, Decision, Fault};
 use crate::model::id::Device;
 use crate::model::snapshot::LinkKind;
 
@@ -42,6 +42,34 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         commands.push(case.ip(device.netns, &format!("link set {} mtu {wanted}", link.name)));
         undo.push(case.ip(device.netns, &format!("link set {} mtu {}", link.name, link.mtu)));
     }
+    // A tunnel takes what its underlay carries, less its own headers: the underlay first.
+    let mut below: Vec<(Device, u32)> = Vec::new();
+    for tunnel in done.iter().filter_map(|device| {
+        case.link(*device)
+            .filter(|link| matches!(link.kind, LinkKind::Vxlan(_) | LinkKind::Geneve { .. } | LinkKind::Tunnel { .. }))
+    }) {
+        let _ = tunnel;
+        for device in underlay(case) {
+            below.extend(
+                std::iter::once(device)
+                    .chain(case.snapshot().peer(device))
+                    .map(|device| (device, wanted + MOST_OVERHEAD)),
+            );
+        }
+    }
+    for (device, wanted) in below.into_iter().rev() {
+        let Some(link) = case
+            .link(device)
+            .filter(|link| link.mtu < wanted && !link.is_loopback() && !matches!(link.kind, LinkKind::Bridge(_)))
+        else {
+            continue;
+        };
+        let command = case.ip(device.netns, &format!("link set {} mtu {wanted}", link.name));
+        if !commands.contains(&command) {
+            commands.insert(0, command);
+            undo.push(case.ip(device.netns, &format!("link set {} mtu {}", link.name, link.mtu)));
+        }
+    }
     let asker = case.recording.question.netns;
     commands.push(
         case.ip(
@@ -59,6 +87,30 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         "lower the MTU of the sender's device or route, or clamp TCP's MSS on the router",
     ));
     Some(finding)
+}
+
+/// Bytes that the usual tunnels add to a packet: VXLAN over IPv6 adds 70.
+const MOST_OVERHEAD: u32 = 100;
+
+/// The devices that outer packets of tunnels pass on the way there.
+fn underlay(case: &Case<'_>) -> Vec<Device> {
+    let mut devices = Vec::new();
+    let mut depth = 0_u32;
+    for journey in &case.predicted.journeys {
+        for step in journey.steps.iter().chain(&journey.beyond) {
+            match step.action {
+                Action::Encapsulated { .. } => depth += 1,
+                Action::Decapsulated => depth = depth.saturating_sub(1),
+                Action::Transmitted | Action::Received if depth > 0 => {
+                    devices.extend(step.device.map(|ifindex| Device::new(step.netns, ifindex)));
+                }
+                _ => {}
+            }
+        }
+        depth = 0;
+    }
+    devices.dedup();
+    devices
 }
 
 /// The common MTU that takes the packet: 1500, or what it needs.

@@ -44,14 +44,13 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             .owner(dst)
             .and_then(|asker| case.netns(asker.netns).owns(dst))
             .and_then(crate::model::snapshot::Address::net);
-        let length = if dst.is_ipv4() { 32 } else { 128 };
-        let net = net.map_or_else(|| format!("{dst}/{length}"), |net| net.to_string());
-        let family = if dst.is_ipv6() { "-6 " } else { "" };
+        let net = net.unwrap_or_else(|| ipnet::IpNet::from(dst));
+        let (command, undo) = super::toward::change(case, owner.netns, &net, &format!("via {gateway}"));
         finding.fixes.push(fix(
             &format!("send what is for {net} back by {gateway}, where the request came from"),
             Risk::Safe,
-            vec![case.ip(owner.netns, &format!("{family}route add {net} via {gateway}"))],
-            vec![case.ip(owner.netns, &format!("{family}route del {net} via {gateway}"))],
+            vec![command],
+            vec![undo],
             crate::diagnose::case::NETWORK_CONFIG,
         ));
     }

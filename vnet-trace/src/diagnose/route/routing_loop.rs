@@ -66,6 +66,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             ));
         }
     }
+    // Whoever of them can reach the owner by somebody outside of the circle should send it there.
+    for netns in circle {
+        finding.fixes.extend(super::toward::fixes(case, *netns, dst, circle));
+    }
     if finding.fixes.is_empty() {
         let last = circle.last().copied()?;
         let length = if dst.is_ipv4() { 32 } else { 128 };

@@ -25,6 +25,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let dev = case.name(device).replace('.', "/");
     let own = format!("net.ipv4.conf.{dev}.rp_filter");
     let strict_all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or(0);
+    // With no way back at all the reply would be lost as well.
+    if back.is_none() {
+        finding.fixes.extend(super::toward::fixes(case, device.netns, *src, &[]));
+    }
     // The larger of `all` and the device decides; 2 on the device alone is the narrowest change that helps.
     if *mode == 1 && back.is_some() {
         finding.fixes.push(case.sysctl_fix(
