@@ -141,7 +141,9 @@ fn nothing_is_left() -> Result<(), Failed> {
                 (&Some(old.probe.dst), &Some(new.probe.dst)),
             ]
             .into_iter()
-            .any(|(old, new)| old.as_deref().is_some_and(|old| old != "." && old != "lo" && Some(old) == new.as_deref()));
+            .any(|(old, new)| {
+                old.as_deref().is_some_and(|old| old != "." && old != "lo" && Some(old) == new.as_deref())
+            });
             if stayed || old.expect.cause != new.expect.cause {
                 return Err(format!("{id}, seed {seed}: a place kept its name\n{legend}").into());
             }

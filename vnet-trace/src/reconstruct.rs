@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use crate::correlate::{Packet, Packets, Said};
+use crate::correlate::{Packet, Packets, Said, Visit};
 use crate::model::exchange::{Action, Exchange, Fate, Headers, Journey, Leg, Loss, Role, Step};
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::recording::Recording;
@@ -52,12 +52,12 @@ pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {
         let (time, journey) = journey(recording, &topology, packet, leg, answers.success(recording, packet));
         let name = (packet.role, packet.seq, packet.about);
         // A later fragment travels with its first one.
-        match whole.get(&name).filter(|_| packet.offset > 0).and_then(|&first| journeys.get_mut(first)) {
-            Some((_, first)) => first.copies.push(journey),
-            None => {
-                whole.insert(name, journeys.len());
-                journeys.push((time, journey));
-            }
+        let first = whole.get(&name).filter(|_| packet.offset > 0).and_then(|&first| journeys.get_mut(first));
+        if let Some((_, first)) = first {
+            first.copies.push(journey);
+        } else {
+            whole.insert(name, journeys.len());
+            journeys.push((time, journey));
         }
     }
     journeys.sort_by_key(|(time, _)| *time);
@@ -66,16 +66,19 @@ pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {
     Exchange { journeys, ..Exchange::default() }
 }
 
+/// Where a packet was made: the host, and the first device that it was seen at.
+type Made = (Option<NetnsId>, Option<Device>);
+
 /// Who answered what.
 struct Answers {
     /// Per sequence number: where the reply was made.
-    replies: HashMap<Option<u16>, (Option<NetnsId>, Option<Device>)>,
+    replies: HashMap<Option<u16>, Made>,
     /// Per sequence number: where the request was made.
     requests: HashMap<Option<u16>, Option<NetnsId>>,
     /// Answers of address resolution by (answerer, asker): when, and where they were made.
-    told: HashMap<(IpAddr, IpAddr), BTreeMap<Nanos, (Option<NetnsId>, Option<Device>)>>,
+    told: HashMap<(IpAddr, IpAddr), BTreeMap<Nanos, Made>>,
     /// Questions of address resolution by (asker, asked for): when, and where they were made.
-    asked: HashMap<(IpAddr, IpAddr), BTreeMap<Nanos, (Option<NetnsId>, Option<Device>)>>,
+    asked: HashMap<(IpAddr, IpAddr), BTreeMap<Nanos, Made>>,
 }
 
 impl Answers {
@@ -84,7 +87,7 @@ impl Answers {
             Self { replies: HashMap::new(), requests: HashMap::new(), told: HashMap::new(), asked: HashMap::new() };
         for packet in packets.packets.iter().filter(|packet| packet.offset == 0) {
             let Some(first) = packet.visits.first() else { continue };
-            let made = (first.netns, packet.visits.iter().find_map(|visit| visit.at()));
+            let made = (first.netns, packet.visits.iter().find_map(Visit::at));
             let said = packet.first_said();
             match (packet.role, said.src, said.dst) {
                 (Role::Reply, ..) => {

@@ -20,16 +20,23 @@ pub struct Addresses(BTreeMap<String, String>);
 impl Addresses {
     /// New addresses for those in a lab's texts.
     pub fn of(text: &str, random: &mut Random) -> Result<Self, Failed> {
-        let literals: BTreeSet<&str> = pieces(text).filter_map(|(piece, is_literal)| is_literal.then_some(piece)).collect();
-        let nets: Vec<(Ipv4Addr, u8)> = literals.iter().filter_map(|literal| v4(literal)).filter_map(|(ip, len)| Some((ip, len?))).collect();
+        let literals: BTreeSet<&str> =
+            pieces(text).filter_map(|(piece, is_literal)| is_literal.then_some(piece)).collect();
+        let nets: Vec<(Ipv4Addr, u8)> =
+            literals.iter().filter_map(|literal| v4(literal)).filter_map(|(ip, len)| Some((ip, len?))).collect();
         for _ in 0..1000 {
             let mut keys = Keys::new(random);
-            let map: BTreeMap<String, String> = literals.iter().map(|old| ((*old).to_owned(), keys.rename(old))).collect();
+            let map: BTreeMap<String, String> =
+                literals.iter().map(|old| ((*old).to_owned(), keys.rename(old))).collect();
             let injective = map.values().collect::<BTreeSet<_>>().len() == map.len();
             // An address without a length belongs to every subnet of the lab that has it.
-            let usable = literals.iter().filter_map(|literal| Some((v4(literal)?.0, v4(map.get(*literal)?)?.0))).all(|(old, new)| {
-                nets.iter().all(|(net, len)| !contains(*net, *len, old) || host(old, *len) == Host::Special || host(new, *len) == Host::Plain)
-            });
+            let usable = literals.iter().filter_map(|literal| Some((v4(literal)?.0, v4(map.get(*literal)?)?.0))).all(
+                |(old, new)| {
+                    nets.iter().all(|(net, len)| {
+                        !contains(*net, *len, old) || host(old, *len) == Host::Special || host(new, *len) == Host::Plain
+                    })
+                },
+            );
             if injective && usable {
                 return Ok(Self(map));
             }
@@ -63,7 +70,9 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, bool)> {
         }
         let word = &rest[..rest.find(|c| !in_word(c)).unwrap_or(rest.len())];
         // The longest beginning that is a literal: "10.0.0.1/32." and "10.0.0.1:80" have one; "a10.0.0.1" has none.
-        let end = (1..=word.len()).rev().find(|end| is_literal(&word[..*end]) && !word[*end..].starts_with(|c: char| c.is_ascii_alphanumeric()));
+        let end = (1..=word.len())
+            .rev()
+            .find(|end| is_literal(&word[..*end]) && !word[*end..].starts_with(|c: char| c.is_ascii_alphanumeric()));
         let piece = &rest[..end.unwrap_or(word.len())];
         rest = &rest[piece.len()..];
         Some((piece, end.is_some()))
@@ -92,7 +101,10 @@ fn v6(word: &str) -> Option<(Ipv6Addr, Option<u8>)> {
 }
 
 fn mac(word: &str) -> Option<[u8; 6]> {
-    let octets: Vec<u8> = word.split(':').map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2)).collect::<Option<_>>()?;
+    let octets: Vec<u8> = word
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2))
+        .collect::<Option<_>>()?;
     octets.try_into().ok()
 }
 
@@ -140,9 +152,7 @@ impl<'a> Keys<'a> {
             let new = self.v6(address, len);
             return if new == address { word.to_owned() } else { format!("{new}{}", suffix(len)) };
         }
-        mac(word).map_or_else(|| word.to_owned(), |mac| {
-            self.mac(mac).map(|octet| format!("{octet:02x}")).join(":")
-        })
+        mac(word).map_or_else(|| word.to_owned(), |mac| self.mac(mac).map(|octet| format!("{octet:02x}")).join(":"))
     }
 
     fn v4(&mut self, address: Ipv4Addr, len: Option<u8>) -> Ipv4Addr {
@@ -150,11 +160,13 @@ impl<'a> Keys<'a> {
         if matches!(head, 0 | 127 | 224..) {
             return address;
         }
-        let new_head = self.head(4, u16::from(head), |random| loop {
-            let head = 1 + u16::try_from(random.below(223)).unwrap_or(0);
-            // 169.254/16 is link-local.
-            if !matches!(head, 127 | 169) {
-                break head;
+        let new_head = self.head(4, u16::from(head), |random| {
+            loop {
+                let head = 1 + u16::try_from(random.below(223)).unwrap_or(0);
+                // 169.254/16 is link-local.
+                if !matches!(head, 127 | 169) {
+                    break head;
+                }
             }
         });
         let bits = self.tail(4, 32, 8, u128::from(u32::from(address)), u128::from(new_head) << 24);
@@ -247,7 +259,8 @@ pub fn trials() -> [Trial; 2] {
                     && map["224.0.0.9"] == "224.0.0.9"
                     && map["ff02::1"] == "ff02::1"
                     && map["fe80::1"].starts_with("fe80::")
-                    && v6(&map["fd00:1::1/64"]).map(|(ip, _)| u128::from(ip) >> 64) == v6(&map["fd00:1::2"]).map(|(ip, _)| u128::from(ip) >> 64);
+                    && v6(&map["fd00:1::1/64"]).map(|(ip, _)| u128::from(ip) >> 64)
+                        == v6(&map["fd00:1::2"]).map(|(ip, _)| u128::from(ip) >> 64);
                 if !right {
                     return Err(Failed::from(format!("seed {seed}: {map:?}")));
                 }

@@ -16,10 +16,11 @@ const KEPT: &[&str] = &["lo", "all", "default", "."];
 
 /// Words of the commands, as far as somebody may take them for a name.
 const GRAMMAR: &[&str] = &[
-    "accept", "add", "addr", "address", "arp", "bridge", "counter", "default", "del", "dev", "down", "drop", "dst", "esp",
-    "exec", "filter", "forward", "from", "host", "id", "inet", "input", "ip", "link", "local", "master", "mode", "mtu",
-    "nat", "netdev", "netns", "off", "on", "output", "peer", "policy", "priority", "private", "remote", "route", "rule",
-    "saddr", "daddr", "scope", "set", "src", "state", "static", "table", "to", "type", "up", "veth", "via", "vlan", "vxlan",
+    "accept", "add", "addr", "address", "arp", "bridge", "counter", "default", "del", "dev", "down", "drop", "dst",
+    "esp", "exec", "filter", "forward", "from", "host", "id", "inet", "input", "ip", "link", "local", "master", "mode",
+    "mtu", "nat", "netdev", "netns", "off", "on", "output", "peer", "policy", "priority", "private", "remote", "route",
+    "rule", "saddr", "daddr", "scope", "set", "src", "state", "static", "table", "to", "type", "up", "veth", "via",
+    "vlan", "vxlan",
 ];
 
 /// Old name → new name.

@@ -7,9 +7,9 @@ impl Random {
     /// The stream of a seed and a name.
     pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a (its published constants), so that each lab has a stream of its own.
-        let state = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let state = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self(state)
     }
 

@@ -69,7 +69,8 @@ fn header(line: &str) -> Option<Header<'_>> {
 
 /// Loops that a line opens, less those that it closes.
 fn opened(line: &str) -> i32 {
-    let count = |what: &str| i32::try_from(line.split(['\t', ' ', ';']).filter(|word| *word == what).count()).unwrap_or(0);
+    let count =
+        |what: &str| i32::try_from(line.split(['\t', ' ', ';']).filter(|word| *word == what).count()).unwrap_or(0);
     count("do") - count("done")
 }
 
@@ -87,7 +88,8 @@ fn words(list: &str) -> Vec<String> {
 }
 
 fn substitute(body: &str, variable: &str, word: &str) -> String {
-    let (first, last) = (word.rsplit_once(' ').map_or(word, |(first, _)| first), word.split_once(' ').map_or(word, |(_, last)| last));
+    let (first, last) =
+        (word.rsplit_once(' ').map_or(word, |(first, _)| first), word.split_once(' ').map_or(word, |(_, last)| last));
     let mut out = String::new();
     let mut rest = body;
     while let Some(at) = rest.find('$') {
@@ -102,9 +104,9 @@ fn substitute(body: &str, variable: &str, word: &str) -> String {
             .strip_prefix(&format!("$(({variable}+"))
             .and_then(|sum| sum.split_once("))"))
             .and_then(|(more, after)| Some((word.parse::<i64>().ok()? + more.parse::<i64>().ok()?, after)));
-        let plain = tail[1..].strip_prefix(variable).filter(|after| {
-            !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        });
+        let plain = tail[1..]
+            .strip_prefix(variable)
+            .filter(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
         if let Some((form, text)) = forms.iter().find(|(form, _)| tail.starts_with(form.as_str())) {
             out.push_str(text);
             rest = &tail[form.len()..];
@@ -128,8 +130,14 @@ pub fn trials() -> [Trial; 2] {
         Trial::test("unroll::writes_loops_out", || {
             for (script, wants) in [
                 ("a\nfor i in 1 2; do x$i ${i}0 10.0.0.$((i+1)); done\nb", "a\nx1 10 10.0.0.2\nx2 20 10.0.0.3\nb\n"),
-                ("for d in \"r lan\" \"n eth0\"; do ip -n ${d% *} up ${d#* }; done", "ip -n r up lan\nip -n n up eth0\n"),
-                ("for i in 1 2; do\n  x$i\n  for c in all p$i; do\n    y $c\n  done\ndone", "x1\n  y all\n  y p1\nx2\n  y all\n  y p2\n"),
+                (
+                    "for d in \"r lan\" \"n eth0\"; do ip -n ${d% *} up ${d#* }; done",
+                    "ip -n r up lan\nip -n n up eth0\n",
+                ),
+                (
+                    "for i in 1 2; do\n  x$i\n  for c in all p$i; do\n    y $c\n  done\ndone",
+                    "x1\n  y all\n  y p1\nx2\n  y all\n  y p2\n",
+                ),
             ] {
                 let got = unroll(script);
                 let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
@@ -140,7 +148,11 @@ pub fn trials() -> [Trial; 2] {
             Ok(())
         }),
         Trial::test("unroll::leaves_what_the_shell_must_know", || {
-            for script in ["for t in $(seq 3); do\n  [ -e $t ] && break\ndone\n", "cat <<'PY'\nfor i in 1 2; do\nPY\n", "echo $ix ${j}\n"] {
+            for script in [
+                "for t in $(seq 3); do\n  [ -e $t ] && break\ndone\n",
+                "cat <<'PY'\nfor i in 1 2; do\nPY\n",
+                "echo $ix ${j}\n",
+            ] {
                 let got = unroll(script);
                 if got != script {
                     return Err(Failed::from(format!("{script}\n→\n{got}")));

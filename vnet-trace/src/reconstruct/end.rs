@@ -59,14 +59,14 @@ pub fn signs(recording: &Recording, packet: &Packet, visit: &Visit, success: Suc
         let Pointer::Event(at) = pointer else { continue };
         let Some(event) = recording.events.get(*at as usize) else { continue };
         match &event.kind {
-            EventKind::Drop { reason, location } => {
-                if counts(packet.role, reason.as_deref(), location.as_deref(), success) {
-                    signs.dropped = Some(Drop {
-                        place: place(recording, visit, event, location.clone()),
-                        waited: reason.as_deref() == Some("NEIGH_FAILED")
-                            || location.as_deref() == Some("neigh_invalidate"),
-                    });
-                }
+            EventKind::Drop { reason, location }
+                if counts(packet.role, reason.as_deref(), location.as_deref(), success) =>
+            {
+                signs.dropped = Some(Drop {
+                    place: place(recording, visit, event, location.clone()),
+                    waited: reason.as_deref() == Some("NEIGH_FAILED")
+                        || location.as_deref() == Some("neigh_invalidate"),
+                });
             }
             EventKind::Consume { location } => {
                 signs.consumed = true;
@@ -122,6 +122,7 @@ pub enum End {
 /// the host they were meant for, then those that did not end at somebody else's, then those that the kernel dropped, then the
 /// longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "an order of yes and no, most important first")]
 struct Merit {
     delivered: bool,
     at_device: bool,

@@ -132,19 +132,12 @@ impl Writer<'_> {
             }),
         }) else {
             // It says nothing of its own.
-            match steps.get_mut(begin..).and_then(<[Step]>::last_mut) {
-                Some(step) => step.sources.push(source),
-                None => {
-                    let site = event.map(site).unwrap_or_default();
-                    let action = Action::Seen { site, note: String::new() };
-                    steps.push(Step {
-                        time: Some(sighting.time),
-                        netns,
-                        device: visit.device,
-                        action,
-                        sources: vec![source],
-                    });
-                }
+            if let Some(step) = steps.get_mut(begin..).and_then(<[Step]>::last_mut) {
+                step.sources.push(source);
+            } else {
+                let action = Action::Seen { site: event.map(site).unwrap_or_default(), note: String::new() };
+                let time = Some(sighting.time);
+                steps.push(Step { time, netns, device: visit.device, action, sources: vec![source] });
             }
             return;
         };
@@ -217,9 +210,8 @@ impl Writer<'_> {
                     }
                 }
             }
-            EventKind::Neigh { .. } => None,
             EventKind::IcmpSend { kind, code } => seen("icmp_send", format!("type {kind} code {code}")),
-            EventKind::Clone { .. } => None,
+            EventKind::Clone { .. } | EventKind::Neigh { .. } => None,
         }
     }
 }
@@ -240,17 +232,13 @@ fn site(event: &Event) -> String {
 /// The hook, as `include/uapi/linux/netfilter.h`, `netfilter_arp.h` and `netfilter_bridge.h` number them.
 fn hook_of(pf: u8, hook: u8) -> Option<Hook> {
     Some(match (pf, hook) {
-        (NFPROTO_ARP, 0) => Hook::Input,
-        (NFPROTO_ARP, 1) => Hook::Output,
-        (NFPROTO_ARP, 2) => Hook::Forward,
-        (NFPROTO_NETDEV, 0) => Hook::Ingress,
         (NFPROTO_NETDEV, 1) => Hook::Egress,
+        (NFPROTO_NETDEV, 0) | (_, 5) => Hook::Ingress,
+        (NFPROTO_ARP, 1) | (_, 3) => Hook::Output,
+        (NFPROTO_ARP, 0) | (_, 1) => Hook::Input,
         (_, 0) => Hook::Prerouting,
-        (_, 1) => Hook::Input,
         (_, 2) => Hook::Forward,
-        (_, 3) => Hook::Output,
         (_, 4) => Hook::Postrouting,
-        (_, 5) => Hook::Ingress,
         _ => return None,
     })
 }

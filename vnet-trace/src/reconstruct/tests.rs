@@ -13,6 +13,8 @@ use crate::model::recording::{PingOutcome, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::{Address, BridgeInfo, Link, LinkKind, Netns, Snapshot};
 
+mod random;
+
 const ASKER: [u8; 4] = [10, 0, 0, 1];
 const OWNER: [u8; 4] = [10, 0, 0, 2];
 

@@ -116,9 +116,14 @@ impl Tree {
 /// probe has told when that was, its clock counts for all.
 fn times(visits: &[Visit]) -> Vec<Nanos> {
     let stamp = |visit: &Visit| {
-        visit.sightings.iter().find(|sighting| matches!(sighting.pointer, Pointer::Frame(_))).map(|sighting| sighting.time)
+        visit
+            .sightings
+            .iter()
+            .find(|sighting| matches!(sighting.pointer, Pointer::Frame(_)))
+            .map(|sighting| sighting.time)
     };
-    let is_probed = |visit: &Visit| visit.sightings.iter().any(|sighting| matches!(sighting.pointer, Pointer::Event(_)));
+    let is_probed =
+        |visit: &Visit| visit.sightings.iter().any(|sighting| matches!(sighting.pointer, Pointer::Event(_)));
     let mut probed: HashMap<Nanos, Nanos> = HashMap::new();
     for visit in visits.iter().filter(|visit| is_probed(visit)) {
         if let Some(stamp) = stamp(visit) {

@@ -45,7 +45,7 @@ pub fn tell(recording: &Recording, packets: &Packets, journeys: &mut [Journey]) 
         let place = journey.steps.iter().position(end).unwrap_or(journey.steps.len());
         match journey.steps.get_mut(..place).and_then(<[Step]>::last_mut) {
             Some(before) if before.action == step.action && before.device == step.device => {
-                before.sources.extend(step.sources)
+                before.sources.extend(step.sources);
             }
             _ => journey.steps.insert(place, step),
         }
@@ -78,7 +78,9 @@ fn tell_route(pointer: Pointer, event: &Event, journeys: &mut [Journey], made: &
         .get(&(netns, Some(*dst)))
         .and_then(|there| there.get(there.partition_point(|(time, _)| *time < event.time)))
         .and_then(|(_, at)| journeys.get_mut(*at));
-    let Some(journey) = journey.filter(|journey| src.is_unspecified() || journey.headers.src == Some(*src)) else { return };
+    let Some(journey) = journey.filter(|journey| src.is_unspecified() || journey.headers.src == Some(*src)) else {
+        return;
+    };
     let oif = nexthop.map(|device| device.ifindex);
     let action = Action::Routed { table: *table, oif, gateway: *gateway, local: false };
     let sources = vec![source(pointer)];

@@ -151,11 +151,8 @@ pub fn switched(looked: &Looked, candidates: &[Candidate], switches: &Switches) 
     };
     // A port that is still at home was not moved: a device of its name elsewhere belongs to another switch.
     let at_home = looked.namespaces.get(home).map(|look| look.links.as_slice()).unwrap_or_default();
-    let internal: Vec<&str> = switches
-        .internal()
-        .into_iter()
-        .filter(|name| !at_home.iter().any(|read| read.link.name == **name))
-        .collect();
+    let internal: Vec<&str> =
+        switches.internal().into_iter().filter(|name| !at_home.iter().any(|read| read.link.name == **name)).collect();
     let made = |link: &Link| {
         matches!(link.kind, LinkKind::Openvswitch | LinkKind::Tun { tap: true })
             && internal.contains(&link.name.as_str())
