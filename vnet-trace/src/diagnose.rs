@@ -60,7 +60,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             Judgement::Holds(grade, evidence) => {
                 first.grade = graded(first.grade, grade);
                 // What the kernel said comes before what the configuration says.
-                first.evidence.splice(0..0, evidence);
+                first.evidence.splice(0..0, evidence.into_iter().chain(foretell::kernel_says(case, fault)));
                 diagnosis.primary = Some(first);
                 diagnosis.also.extend(named);
             }

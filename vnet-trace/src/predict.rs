@@ -24,6 +24,7 @@ pub mod link;
 pub mod neigh;
 pub mod netfilter;
 pub mod ovs;
+pub mod routing;
 pub mod stacked;
 pub mod tunnel;
 pub mod walk;

@@ -144,7 +144,7 @@ fn grade(fault: &Fault, doubts: &[(Place, &Opaque)]) -> Grade {
 }
 
 /// The kernel's own answer at the place of the loss, where it was asked for the route of this very packet and refused.
-fn kernel_says(case: &Case<'_>, fault: &Fault) -> Option<Evidence> {
+pub fn kernel_says(case: &Case<'_>, fault: &Fault) -> Option<Evidence> {
     let routing = matches!(
         fault.loss.decision,
         Some(

@@ -30,7 +30,7 @@ impl Silence {
             silence.deaf.push("no namespace can be entered".to_owned());
             return silence;
         };
-        for candidate in candidates(&[own.clone()]).0 {
+        for candidate in candidates(std::slice::from_ref(&own)).0 {
             if candidate.name.is_none() && candidate.handle.inode() != own.inode() {
                 continue;
             }

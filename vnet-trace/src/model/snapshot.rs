@@ -296,6 +296,7 @@ pub enum LinkKind {
 
 /// A bridge's own settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel has these flags, and each decides something else")]
 pub struct BridgeInfo {
     /// IFLA_BR_STP_STATE: 0 off, 1 kernel, 2 user space.
     pub stp_state: u32,

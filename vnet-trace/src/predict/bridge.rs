@@ -304,13 +304,13 @@ impl Walk<'_> {
         }
         match flood {
             Some(kind @ FloodKind::UnknownUnicast) if !settings.flood => {
-                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+                trail.block(place(), Decision::BridgeNoFlood { port, kind });
             }
             Some(kind @ FloodKind::Multicast) if !settings.mcast_flood => {
-                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+                trail.block(place(), Decision::BridgeNoFlood { port, kind });
             }
             Some(kind @ FloodKind::Broadcast) if !settings.bcast_flood => {
-                trail.block(place(), Decision::BridgeNoFlood { port, kind })
+                trail.block(place(), Decision::BridgeNoFlood { port, kind });
             }
             _ => {}
         }
@@ -346,10 +346,10 @@ impl Walk<'_> {
         }
         let mtu = self.link(port).map_or(u32::MAX, |link| link.mtu);
         // br_dev_queue_push_xmit: is_skb_forwardable leaves room for one VLAN tag.
-        if frame.len() > mtu.saturating_add(4) {
+        if frame.length() > mtu.saturating_add(4) {
             trail.block(
                 Place::at(port, "br_dev_queue_push_xmit"),
-                Decision::TooBig { len: frame.len(), mtu, icmp: false },
+                Decision::TooBig { len: frame.length(), mtu, icmp: false },
             );
         }
         trail.step(port, Action::BridgeForwarded { bridge: inside.bridge.ifindex, flooded: flood.is_some() });
@@ -367,7 +367,7 @@ impl Walk<'_> {
                     Decision::BridgeVlan { port: bridge, vid: Some(vid), ingress: false },
                 ),
                 Some(entry) if !entry.untagged => {
-                    frame.tags.insert(0, (self.bridge_info(bridge).vlan_protocol.max(0x8100), vid))
+                    frame.tags.insert(0, (self.bridge_info(bridge).vlan_protocol.max(0x8100), vid));
                 }
                 Some(_) => {}
             }

@@ -104,7 +104,7 @@ impl Oracle for Host<'_> {
         device: Option<&context::Device>,
     ) -> Answer<context::Device> {
         let oif = device.and_then(|device| self.netns.link_by_name(&device.name)).map(|link| link.index);
-        let flow = fib::Flow { mark, oif, ..fib::Flow::to(address) };
+        let flow = fib::Flow { oif, mark, ..fib::Flow::to(address) };
         match fib::lookup(self.netns, &flow) {
             Ok(found) => match found.nexthop.oif.and_then(|oif| self.netns.link(oif)) {
                 Some(link) => Answer::Is(context::Device::named(link.index.0, &link.name)),
@@ -202,6 +202,10 @@ impl Walk<'_> {
     }
 
     /// One hook of the IP layer.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "hook, place and packet are given by the caller's layer, and differ in each"
+    )]
     pub fn ip_hook(
         &mut self,
         trail: &mut Trail,

@@ -145,7 +145,7 @@ impl Packet {
 
 impl Frame {
     /// Bytes of the network-layer packet.
-    pub fn len(&self) -> u32 {
+    pub fn length(&self) -> u32 {
         match &self.payload {
             Payload::Resolution(resolution) if resolution.target.is_ipv6() => 72,
             Payload::Resolution(_) => 28,
@@ -216,6 +216,10 @@ pub struct Branch {
 
 /// The end of one copy of a frame.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every end is at a stack; boxing it would cost an allocation for each"
+)]
 pub enum End {
     /// It was handed to the protocol stack of this device.
     Stack {

@@ -50,10 +50,10 @@ impl Walk<'_> {
                     }
                     let mtu = self.link(peer).map_or(u32::MAX, |link| link.mtu);
                     // is_skb_forwardable leaves room for one VLAN tag, whether there is one or not.
-                    if frame.len() > mtu.saturating_add(4) {
+                    if frame.length() > mtu.saturating_add(4) {
                         trail.block(
                             Place::at(peer, "__dev_forward_skb"),
-                            Decision::TooBig { len: frame.len(), mtu, icmp: false },
+                            Decision::TooBig { len: frame.length(), mtu, icmp: false },
                         );
                     }
                     self.receive(trail, peer, frame)
@@ -89,12 +89,11 @@ impl Walk<'_> {
             }
             LinkKind::Bond { active, .. } => {
                 let slave = active.map(|active| Device::new(device.netns, active)).or_else(|| self.first_port(device));
-                match slave {
-                    Some(slave) => self.transmit(trail, slave, frame),
-                    None => {
-                        trail.block(Place::at(device, "bond_start_xmit"), Decision::NoCarrier { culprit: None });
-                        vec![Branch { trail, end: End::Dead }]
-                    }
+                if let Some(slave) = slave {
+                    self.transmit(trail, slave, frame)
+                } else {
+                    trail.block(Place::at(device, "bond_start_xmit"), Decision::NoCarrier { culprit: None });
+                    vec![Branch { trail, end: End::Dead }]
                 }
             }
             // A VRF device hands packets back to the stack (vrf_xmit); address resolution never runs on it.
@@ -304,7 +303,7 @@ impl Walk<'_> {
             let option =
                 |name: &str| qdisc.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
             let number = |name: &str| option(name).and_then(quantity);
-            let length = f64::from(frame.len() + 14);
+            let length = f64::from(frame.length() + 14);
             let drops = match qdisc.kind.as_str() {
                 "blackhole" => true,
                 "netem" => number("loss").is_some_and(|loss| loss >= 100.0) || number("limit") == Some(0.0),

@@ -260,14 +260,11 @@ impl Walk<'_> {
             })
             .map(|(_, at, ..)| *at)
             .collect();
-        match answers.into_iter().next() {
-            Some((request, owner, lladdr, known)) => {
-                Asked { request, answer: Some((owner, lladdr, known)), others, outside, cut }
-            }
-            None => {
-                silent.sort_by_key(|way| (way.blocks.len(), std::cmp::Reverse(way.steps.len())));
-                Asked { request: silent.into_iter().next().unwrap_or_default(), answer: None, others, outside, cut }
-            }
+        if let Some((request, owner, lladdr, known)) = answers.into_iter().next() {
+            Asked { request, answer: Some((owner, lladdr, known)), others, outside, cut }
+        } else {
+            silent.sort_by_key(|way| (way.blocks.len(), std::cmp::Reverse(way.steps.len())));
+            Asked { request: silent.into_iter().next().unwrap_or_default(), answer: None, others, outside, cut }
         }
     }
 

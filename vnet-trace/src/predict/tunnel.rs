@@ -35,6 +35,7 @@ const OVERHEAD_V6: u32 = 14 + 8 + 8 + 40;
 
 impl Walk<'_> {
     /// vxlan_xmit.
+    #[expect(clippy::needless_pass_by_value, reason = "all transmit functions take the frame, and most consume it")]
     pub fn vxlan_transmit(&mut self, mut trail: Trail, device: Device, info: &VxlanInfo, frame: Frame) -> Vec<Branch> {
         if let Some(branch) = self.vxlan_proxy(&trail, device, info, &frame) {
             return vec![branch];
@@ -143,7 +144,7 @@ impl Walk<'_> {
             src: outer.local.unwrap_or(unspecified(outer.remote)),
             dst: outer.remote,
             ttl: if outer.ttl == 0 { 64 } else { outer.ttl },
-            len: frame.len() + overhead,
+            len: frame.length() + overhead,
             df: outer.df,
             adapts: false,
             mark: 0,
@@ -178,7 +179,7 @@ impl Walk<'_> {
             src: local.unwrap_or(unspecified(remote)),
             dst: remote,
             ttl: 64,
-            len: frame.len() + overhead,
+            len: frame.length() + overhead,
             df: false,
             adapts: false,
             mark: 0,

@@ -23,9 +23,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         _ => return None,
     };
     let asker = case.recording.question.netns;
-    if case.netns(asker).owns(dst).is_none() {
-        return None;
-    }
+    case.netns(asker).owns(dst)?;
     // A rule that rewrites sources, at a forwarder on the way, which this packet missed.
     let miss = case.predicted.near_misses.iter().find(|miss| {
         miss.leg == Leg::Forward

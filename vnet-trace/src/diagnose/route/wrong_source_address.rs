@@ -13,9 +13,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let dst = super::unanswerable(fault)?;
     let asker = case.recording.question.netns;
     let netns = case.netns(asker);
-    if netns.owns(dst).is_none() {
-        return None;
-    }
+    netns.owns(dst)?;
     // Which device the request left by, and whether the source belongs to it.
     let found = fib::lookup(netns, &fib::Flow::to(case.recording.question.dst)).ok()?;
     let route = &netns.routes[found.route];
