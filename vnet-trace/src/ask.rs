@@ -269,7 +269,9 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         };
         events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
         sight.events = events.len() as u64;
-        probes.detach();
+        // On kernels with trampolines this takes longer than the question, and nobody has to wait for it: the process
+        // does not end before the kernel has let go.
+        let _ = std::thread::Builder::new().name("detach".to_owned()).spawn(move || probes.detach());
     }
     let mut frames = Vec::new();
     if let Some(capture) = capture {
