@@ -184,8 +184,11 @@ impl<'a> Chain<'a> {
                 is_next(&also.code) && next.netns.as_ref().is_none_or(|netns| also.place.netns.as_ref() == Some(netns))
             });
             if !foretold {
-                let given: Vec<_> = answer.also.iter().map(|also| format!("{} at {:?}", also.code, also.place)).collect();
-                return Err(format!("with {} the tool foretells {given:?}, not {}", faults[at].cause, next.cause).into());
+                let given: Vec<_> =
+                    answer.also.iter().map(|also| format!("{} at {:?}", also.code, also.place)).collect();
+                return Err(
+                    format!("with {} the tool foretells {given:?}, not {}", faults[at].cause, next.cause).into()
+                );
             }
         }
         Ok(())
@@ -198,7 +201,8 @@ fn well_formed() -> Result<(), Failed> {
         return Err(format!("{} combined labs", files.len()).into());
     }
     for path in files {
-        let file: Combined = toml::from_str(&std::fs::read_to_string(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file: Combined =
+            toml::from_str(&std::fs::read_to_string(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let codes = file.fault.iter().flat_map(|fault| fault.also.iter().chain([&fault.cause]));
         let unknown: Vec<_> = codes.filter(|code| registry::entry(code).is_none()).collect();
@@ -211,7 +215,8 @@ fn well_formed() -> Result<(), Failed> {
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("combined");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();
     files
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::collect::kernel::{self, AttachError, ProbeConfig, Probes};
+use crate::collect::kernel::{self, AttachError, KernelRecord, ProbeConfig, Probes};
 use crate::collect::netns::{self, NetnsError, run_in};
 use crate::collect::pcap::{Capture, Filter, Target};
 use crate::collect::ping::{Asker, Family, Manner, OpenError, ResolveError, resolve};
@@ -17,11 +17,11 @@ use crate::collect::{clock, route_get};
 use crate::correlate::correlate;
 use crate::diagnose::case::Case;
 use crate::diagnose::diagnose;
-use crate::model::diagnosis::Diagnosis;
+use crate::model::diagnosis::{Diagnosis, Grade};
 use crate::model::exchange::{Action, Exchange};
 use crate::model::id::{Device, NetnsId};
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
-use crate::model::recording::{Recording, Timing};
+use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::{LinkKind, Snapshot};
 use crate::packet::identity::Key;
@@ -251,57 +251,72 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
             None
         }
     };
-    let ready = begun.elapsed();
-    let mut control = decide::Decider::new(options.patience, &question, &prediction.exchange, wake, probes);
-    let ping = asker.run(&mut control);
-    let verdict = begun.elapsed();
-    let (records, probes) = control.finish();
-    let mut events = Vec::new();
-    if let Some(mut probes) = probes {
+    if let Some(probes) = &probes {
         sight.tier = probes.tier();
         sight.probes = probes.reports().iter().map(kernel::decode::sight).collect();
-        sight.events_lost = probes.lost();
-        let by_inode: BTreeMap<u32, NetnsId> =
-            taken.snapshot.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
-        let mut names = kernel::decode::Names {
-            netns: &|inode| by_inode.get(&inode).copied(),
-            symbol: &mut |address| probes.symbol(address),
-        };
-        events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
-        sight.events = events.len() as u64;
-        // On kernels with trampolines this takes longer than the question, and nobody has to wait for it: the process
-        // does not end before the kernel has let go.
-        let _ = std::thread::Builder::new().name("detach".to_owned()).spawn(move || probes.detach());
     }
-    let mut frames = Vec::new();
-    if let Some(capture) = capture {
-        let captured = capture.stop();
-        frames = captured.frames;
-        sight.frames_lost = captured.lost;
-        sight.gaps.extend(captured.gaps);
-    }
-    let after = taken.again().ok();
-    let answers = route_get::ask(&taken, &lookups(&question, &prediction.exchange));
-    sight.gaps.extend(answers.gaps);
-    let recording = Recording {
+    let ready = begun.elapsed();
+    let by_inode: BTreeMap<u32, NetnsId> =
+        taken.snapshot.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
+    let number = |inode: u32| by_inode.get(&inode).copied();
+    let mut recording = Recording {
         tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
         kernel: nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         question,
         before: taken.snapshot.clone(),
-        after,
-        events,
-        frames,
-        ping,
-        answers: answers.answers.into_iter().flatten().collect(),
+        after: None,
+        events: Vec::new(),
+        frames: Vec::new(),
+        ping: PingOutcome::default(),
+        answers: Vec::new(),
         sight,
-        timing: Timing {
-            ready_us: ready.as_micros() as u64,
-            verdict_us: verdict.as_micros() as u64,
-            total_us: begun.elapsed().as_micros() as u64,
-            realtime_offset_ns: clock::realtime_offset(),
-        },
+        timing: Timing::default(),
+    };
+    // What would be said if this were all: nothing more has to be waited for once it is more than a suspicion.
+    let decisive = |ping: &PingOutcome, records: &[KernelRecord]| {
+        let mut names = kernel::decode::Names { netns: &number, symbol: &mut |_| None };
+        let mut frames = capture.as_ref().map(|capture| capture.frames(0)).unwrap_or_default();
+        frames.sort_by_key(|frame| frame.time);
+        let so_far = Recording {
+            events: records.iter().map(|record| kernel::decode::event(record, &mut names)).collect(),
+            frames,
+            ping: ping.clone(),
+            ..recording.clone()
+        };
+        judge(so_far).diagnosis.primary.is_some_and(|finding| finding.grade < Grade::Suspected)
+    };
+    let mut control =
+        decide::Decider::new(options.patience, &recording.question, &prediction.exchange, wake, probes, &decisive);
+    let ping = asker.run(&mut control);
+    let verdict = begun.elapsed();
+    let (records, probes) = control.finish();
+    recording.ping = ping;
+    if let Some(mut probes) = probes {
+        recording.sight.events_lost = probes.lost();
+        let mut names = kernel::decode::Names { netns: &number, symbol: &mut |address| probes.symbol(address) };
+        recording.events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
+        recording.sight.events = recording.events.len() as u64;
+        // On kernels with trampolines this takes longer than the question, and nobody has to wait for it: the process
+        // does not end before the kernel has let go.
+        let _ = std::thread::Builder::new().name("detach".to_owned()).spawn(move || probes.detach());
+    }
+    if let Some(capture) = capture {
+        let captured = capture.stop();
+        recording.frames = captured.frames;
+        recording.sight.frames_lost = captured.lost;
+        recording.sight.gaps.extend(captured.gaps);
+    }
+    recording.after = taken.again().ok();
+    let answers = route_get::ask(&taken, &lookups(&recording.question, &prediction.exchange));
+    recording.sight.gaps.extend(answers.gaps);
+    recording.answers = answers.answers.into_iter().flatten().collect();
+    recording.timing = Timing {
+        ready_us: ready.as_micros() as u64,
+        verdict_us: verdict.as_micros() as u64,
+        total_us: begun.elapsed().as_micros() as u64,
+        realtime_offset_ns: clock::realtime_offset(),
     };
     Ok(judge(recording))
 }

@@ -1,8 +1,8 @@
 //! When the outcome is decided, so that there is nothing more to wait for.
 //!
 //! ping waits because it does not know what became of a packet. Where the configuration says that the packet dies at a
-//! certain place and nothing that was seen speaks against it, later packets will die there too: the wait is over as soon as
-//! the first one would have been back many times over.
+//! certain place, and what was seen bears it out, later packets will die there too: the wait is over as soon as the first one
+//! would have been back many times over. A foretold loss that nobody saw is waited for as ping would.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -46,7 +46,8 @@ impl Wake {
 }
 
 /// Decides when to stop.
-pub struct Decider {
+pub struct Decider<'a> {
+    decisive: &'a dyn Fn(&PingOutcome, &[KernelRecord]) -> bool,
     wake: Wake,
     patience: Patience,
     lost: bool,
@@ -59,7 +60,7 @@ pub struct Decider {
 /// Records that are kept of one question.
 const MOST_RECORDS: usize = 500_000;
 
-impl Decider {
+impl<'a> Decider<'a> {
     /// For a question whose outcome the configuration foretells.
     pub fn new(
         patience: Patience,
@@ -67,6 +68,7 @@ impl Decider {
         predicted: &Exchange,
         wake: Wake,
         probes: Option<Probes>,
+        decisive: &'a dyn Fn(&PingOutcome, &[KernelRecord]) -> bool,
     ) -> Self {
         let chance = predicted
             .journeys
@@ -74,6 +76,7 @@ impl Decider {
             .flat_map(|journey| &journey.steps)
             .any(|step| matches!(step.action, Action::Opaque(Opaque::Qdisc { .. } | Opaque::Rule { .. })));
         Self {
+            decisive,
             count: question.count,
             wake,
             patience,
@@ -85,7 +88,7 @@ impl Decider {
     }
 }
 
-impl Decider {
+impl Decider<'_> {
     /// Takes what the probes have.
     fn drain(&mut self) {
         if let Some(probes) = &mut self.probes {
@@ -124,7 +127,7 @@ fn is_told(record: &KernelRecord) -> bool {
     }
 }
 
-impl Control for Decider {
+impl Control for Decider<'_> {
     fn wake(&self) -> Option<BorrowedFd<'_>> {
         self.wake.event.as_ref().map(|event| event.as_fd())
     }
@@ -147,6 +150,15 @@ impl Control for Decider {
         }
         let now = clock::monotonic();
         let deadline = *self.first_deadline.get_or_insert(Nanos(now.0 + GRACE_MS * 1_000_000));
-        if now >= deadline { Decision::Stop } else { Decision::AskAgain(deadline) }
+        if now < deadline {
+            return Decision::AskAgain(deadline);
+        }
+        if (self.decisive)(so_far, &self.records) {
+            return Decision::Stop;
+        }
+        // Not seen to be so, or not yet: the machine may be slow, or the configuration may not be all there is.
+        let again = Nanos(clock::monotonic().0 + GRACE_MS * 1_000_000);
+        self.first_deadline = Some(again);
+        Decision::AskAgain(again)
     }
 }

@@ -67,14 +67,8 @@ mod tests {
     fn network() -> Snapshot {
         let ifindex = IfIndex(2);
         let veth = Link { index: ifindex, kind: LinkKind::Veth, flags: 1, carrier: true, mtu: 1500, ..Link::default() };
-        let address = Address {
-            ifindex,
-            address: "fd00::1".parse().unwrap(),
-            prefix_len: 64,
-            peer: None,
-            scope: 0,
-            flags: 0x80,
-        };
+        let address =
+            Address { ifindex, address: "fd00::1".parse().unwrap(), prefix_len: 64, peer: None, scope: 0, flags: 0x80 };
         Snapshot {
             namespaces: vec![Netns { links: vec![veth], addresses: vec![address], ..Netns::default() }],
             ..Snapshot::default()
