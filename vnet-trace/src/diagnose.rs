@@ -16,7 +16,6 @@ pub mod notes;
 pub mod registry;
 pub mod route;
 pub mod rules;
-pub mod segment;
 pub mod unexplained;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};

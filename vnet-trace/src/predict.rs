@@ -25,6 +25,7 @@ pub mod neigh;
 pub mod netfilter;
 pub mod ovs;
 pub mod routing;
+pub mod segment;
 pub mod stacked;
 pub mod tunnel;
 pub mod walk;

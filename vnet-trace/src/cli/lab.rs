@@ -25,6 +25,8 @@ pub struct Args {
 enum Action {
     /// List the labs
     List {
+        /// Labs' ids, or lab files; all embedded labs if none is named
+        labs: Vec<OsString>,
         /// Only the labs that come from a published case
         #[arg(long)]
         source: bool,
@@ -106,7 +108,7 @@ struct RunArgs {
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.action {
-        Action::List { source, unmet, json } => list(source, unmet, json),
+        Action::List { labs, source, unmet, json } => list(&labs, source, unmet, json),
         Action::Show { lab } => {
             let lab = find(&lab)?.lab;
             write!(std::io::stdout(), "{}", present::lab::page(&lab))?;
@@ -118,8 +120,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
 }
 
-fn list(source: bool, unmet: bool, json: bool) -> Result<Exit, Failure> {
-    let labs: Vec<Lab> = embedded::all()?.into_iter().filter(|lab| !source || lab.source.is_some()).collect();
+fn list(named: &[OsString], source: bool, unmet: bool, json: bool) -> Result<Exit, Failure> {
+    let labs = if named.is_empty() {
+        embedded::all()?
+    } else {
+        named.iter().map(|argument| Ok(find(argument)?.lab)).collect::<Result<_, Failure>>()?
+    };
+    let labs: Vec<Lab> = labs.into_iter().filter(|lab| !source || lab.source.is_some()).collect();
     if unmet {
         require_root()?;
         let sandbox = Sandbox::enter()?;

@@ -333,6 +333,8 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
     let reasons: &[&str] = match decision {
         Decision::DeviceDown => &["DEV_READY", "QDISC_DROP", "BRIDGE_INGRESS_STP_STATE", "NO_TX_TARGET"],
         Decision::NoCarrier { .. } => &["QDISC_DROP", "DEV_READY", "GENERIC", "NO_TX_TARGET"],
+        // A wrong station took it: what becomes of it there.
+        Decision::OtherHost { own: None, .. } => &["OTHERHOST", "IP_INADDRERRORS", "IP_INNOROUTES"],
         Decision::OtherHost { .. }
         | Decision::ArpDisabled { .. }
         | Decision::BridgeSuppressed { .. }
@@ -359,7 +361,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         Decision::VxlanNoRemote { .. } => &["NO_TX_TARGET"],
         Decision::VxlanVni { .. } => &["VXLAN_VNI_NOT_FOUND"],
         Decision::VxlanPort { .. } => &["NO_SOCKET"],
-        Decision::DuplicateMac { .. } => &["LOCAL_MAC"],
+        Decision::DuplicateMac { .. } => &["LOCAL_MAC", "NO_TX_TARGET", "IP_INADDRERRORS", "IP_INNOROUTES"],
         Decision::NoOwner { .. } => &["NEIGH_FAILED"],
         Decision::ArpIgnored { .. } | Decision::Netfilter { .. } => &["NETFILTER_DROP"],
         Decision::Ipv6Disabled { .. } => &["IPV6DISABLED"],

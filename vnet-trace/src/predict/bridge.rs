@@ -169,9 +169,8 @@ impl Walk<'_> {
                 // A local entry: the bridge takes it.
                 let owner = self.owner_of(&inside, frame.dst, None);
                 let mut up = trail.clone();
-                if let Some(owner) = owner.filter(|_| fixed) {
-                    up.block(
-                        Place::at(inside.bridge, "br_handle_frame_finish"),
+                if let Some((owner, station)) = owner {
+                    let decision = if fixed {
                         Decision::BridgeFdb {
                             to: entry_port,
                             local: true,
@@ -179,8 +178,11 @@ impl Walk<'_> {
                             vlan: inside.vlan.id(),
                             owner: Some(owner),
                             fixed,
-                        },
-                    );
+                        }
+                    } else {
+                        Decision::DuplicateMac { mac: frame.dst, owners: vec![entry_port, station] }
+                    };
+                    up.block(Place::at(inside.bridge, "br_handle_frame_finish"), decision);
                     let kind = FloodKind::UnknownUnicast;
                     branches.extend(self.flood(&up, &inside, &frame, kind));
                 }
@@ -191,11 +193,12 @@ impl Walk<'_> {
             Some((port, false, fixed)) => {
                 let owner = self.owner_of(&inside, frame.dst, Some(port));
                 branches.extend(self.forward_to(trail.clone(), &inside, port, frame.clone(), None));
-                if let Some(owner) = owner {
+                if let Some((owner, station)) = owner {
                     let mut guess = trail;
-                    guess.block(
-                        Place::at(port, "br_forward"),
-                        Decision::BridgeFdb {
+                    let decision = match self.station_behind(port, frame.dst).filter(|_| !fixed) {
+                        // The bridge has learned the other one: there are two of them.
+                        Some(twin) => Decision::DuplicateMac { mac: frame.dst, owners: vec![twin, station] },
+                        None => Decision::BridgeFdb {
                             to: port,
                             local: false,
                             mac: frame.dst,
@@ -203,7 +206,8 @@ impl Walk<'_> {
                             owner: Some(owner),
                             fixed,
                         },
-                    );
+                    };
+                    guess.block(Place::at(port, "br_forward"), decision);
                     branches.extend(self.flood(&guess, &inside, &frame, FloodKind::UnknownUnicast));
                 }
             }
@@ -246,15 +250,19 @@ impl Walk<'_> {
         self.learned.get(&(bridge, vlan, mac)).map(|port| (*port, false, false))
     }
 
-    /// The port behind which a device with this address really is, if that is not the port given: looked for through
-    /// veth pairs and what is stacked on them.
-    fn owner_of(&self, inside: &Inside, mac: MacAddr, not: Option<Device>) -> Option<Device> {
-        self.ports_of(inside.bridge).into_iter().filter(|port| Some(*port) != not).find(|port| {
-            self.snapshot.peer(*port).is_some_and(|peer| {
-                self.link(peer).is_some_and(|link| link.mac == Some(mac))
-                    || self.snapshot.uppers(peer).iter().any(|upper| self.mac(*upper) == mac)
-            })
-        })
+    /// The port behind which a device with this address really is, and that device, if it is not behind the port given.
+    fn owner_of(&self, inside: &Inside, mac: MacAddr, not: Option<Device>) -> Option<(Device, Device)> {
+        let ports = self.ports_of(inside.bridge).into_iter().filter(|port| Some(*port) != not);
+        ports.into_iter().find_map(|port| self.station_behind(port, mac).map(|station| (port, station)))
+    }
+
+    /// The device with this address at the other end of a port, or stacked on that end.
+    fn station_behind(&self, port: Device, mac: MacAddr) -> Option<Device> {
+        let peer = self.snapshot.peer(port)?;
+        if self.link(peer).is_some_and(|link| link.mac == Some(mac)) {
+            return Some(peer);
+        }
+        self.snapshot.uppers(peer).into_iter().find(|upper| self.mac(*upper) == mac)
     }
 
     /// br_flood: every port that may have it; behind blocks, those that may not.

@@ -197,12 +197,15 @@ impl Walk<'_> {
                         way.block(Place::at(device, function), decision);
                     }
                     let blocks = way.blocks.len() - before;
-                    // An accepted copy without blocks is what happens. Else the way to the owner of the next hop counts,
-                    // and of those the one with the fewest blocks, earliest first.
+                    // An accepted copy without blocks is what happens, the owner's own first; unless it is a wrong station
+                    // that takes it and can't send it on. Else the way to the owner of the next hop counts, and of those
+                    // the one with the fewest blocks, earliest first.
                     let class = match (accepted && blocks == 0, owner) {
-                        (true, _) => 0,
-                        (false, true) => 1,
-                        (false, false) => 2,
+                        (true, true) => 0,
+                        (true, false) if self.meant_for_another(out, device, next, &frame).is_none() => 1,
+                        (true, false) => 3,
+                        (false, true) => 2,
+                        (false, false) => 4,
                     };
                     let first = way.blocks.get(before).map_or(0, |block| block.at);
                     if best.as_ref().is_none_or(|best| (class, blocks, first) < (best.0, best.1, best.2)) {
@@ -225,11 +228,24 @@ impl Walk<'_> {
             }
         }
         if let Some((class, _, _, way, device, frame)) = best
-            && (class < 2 || away.is_none())
+            && (class < 4 || away.is_none())
         {
             let visited = std::mem::take(&mut trail.visited);
             *trail = way;
             trail.visited = visited;
+            let meant = if class == 3 { self.meant_for_another(out, device, next, &frame) } else { None };
+            let device = match meant {
+                Some(owner) => {
+                    let decision = if self.mac(owner) == dst_mac {
+                        Decision::DuplicateMac { mac: dst_mac, owners: vec![device, owner] }
+                    } else {
+                        Decision::OtherHost { frame: dst_mac, own: None }
+                    };
+                    trail.block(Place::at(device, "ip_error"), decision);
+                    owner
+                }
+                None => device,
+            };
             let Payload::Ip(packet) = frame.payload else { return Delivery::Nowhere };
             return self.ip_receive(trail, device, packet);
         }
@@ -245,6 +261,27 @@ impl Walk<'_> {
             trail.visited = visited;
         }
         Delivery::Nowhere
+    }
+
+    /// A station took the frame by its address, but neither is the packet for it nor does it send it on, while somebody
+    /// else on the link has the next hop's address: that one.
+    fn meant_for_another(&self, out: Device, taker: Device, next: IpAddr, frame: &Frame) -> Option<Device> {
+        let Payload::Ip(packet) = &frame.payload else { return None };
+        let space = self.netns(taker.netns);
+        if next.is_multicast() || space.owns(packet.dst).is_some() || space.owns(next).is_some() || fib::is_local(space, packet.dst) {
+            return None;
+        }
+        let forwarding = if next.is_ipv6() {
+            space.sysctl("net.ipv6.conf.all.forwarding")
+        } else {
+            self.conf("ipv4", taker, "forwarding").or_else(|| space.sysctl("net.ipv4.ip_forward"))
+        };
+        if forwarding == Some(1) && fib::lookup(space, &Flow { iif: Some(taker.ifindex), ..Flow::to(packet.dst) }).is_ok() {
+            return None;
+        }
+        super::segment::stations(self.snapshot, out)
+            .into_iter()
+            .find(|station| station.netns != taker.netns && self.netns(station.netns).addresses_of(station.ifindex).any(|entry| entry.address == next))
     }
 
     /// ip_rcv and ip6_rcv: a packet is handed to the stack of a device.

@@ -35,13 +35,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             .map_or(32, |entry| entry.prefix_len);
         let mut commands = vec![case.ip(owner.netns, &format!("addr del {address}/{length} dev {dev}"))];
         // Whoever has learned the wrong one asks again.
-        for netns in &case.snapshot().namespaces {
-            for entry in netns.neighbours.iter().filter(|entry| entry.address == *address && !entry.is_proxy()) {
-                if let Some(link) = netns.link(entry.ifindex) {
-                    commands.push(case.ip(netns.id, &format!("neigh flush to {address} dev {} nud all", link.name)));
-                }
-            }
-        }
+        commands.extend(case.forget(*owner, *address));
         finding.fixes.push(fix(
             &format!("take {address} from {}", case.place_name(*owner)),
             Risk::ChangesPolicy,

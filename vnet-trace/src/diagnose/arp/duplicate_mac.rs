@@ -31,14 +31,8 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         }
         let fresh = crate::model::id::MacAddr(fresh);
         let mut commands = vec![case.ip(owner.netns, &format!("link set {dev} address {fresh}"))];
-        for netns in &case.snapshot().namespaces {
-            for entry in netns.neighbours.iter().filter(|entry| entry.lladdr == Some(*mac)) {
-                if let Some(link) = netns.link(entry.ifindex) {
-                    commands.push(
-                        case.ip(netns.id, &format!("neigh flush to {} dev {} nud all", entry.address, link.name)),
-                    );
-                }
-            }
+        for entry in case.netns(owner.netns).addresses_of(owner.ifindex).filter(|entry| entry.scope == 0) {
+            commands.extend(case.forget(*owner, entry.address));
         }
         finding.fixes.push(fix(
             &format!("give {dev} an address of its own"),

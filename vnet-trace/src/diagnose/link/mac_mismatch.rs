@@ -11,16 +11,21 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let device = fault.loss.place.device()?;
     let name = case.place_name(device);
     let own_mac = *own;
-    let own = own.map_or_else(String::new, |own| format!(", which is {own}"));
-    let summary = format!(
-        "{} carries {frame}, and {name}{own}, ignores it: the sender's neighbour entry is wrong",
-        case.packet_name(fault.role)
-    );
+    let packet = case.packet_name(fault.role);
+    let summary = match own {
+        Some(own) => format!("{packet} carries {frame}, and {name}, which is {own}, ignores it: the sender's neighbour entry is wrong"),
+        None => format!("{packet} carries {frame}, the address of {name}, which it is not for: the sender's neighbour entry is wrong"),
+    };
     let mut finding = case.finding(fault, "mac-mismatch", summary);
     // Whose entry it is: the neighbour entry with that address, on the way.
     for netns in &case.snapshot().namespaces {
         for entry in netns.neighbours.iter().filter(|entry| entry.lladdr == Some(*frame) && entry.is_valid()) {
             let Some(link) = netns.link(entry.ifindex) else { continue };
+            // An entry that tells the truth about a station that really has this address is not to blame.
+            let owner = case.owner(entry.address).and_then(|owner| case.link(owner));
+            if owner.is_some_and(|owner| owner.mac == Some(*frame)) {
+                continue;
+            }
             let how = if entry.is_permanent() { "PERMANENT, set by hand" } else { "stale" };
             finding.evidence.push(case.state(
                 netns.id,

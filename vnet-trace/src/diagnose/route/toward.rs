@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
-use crate::diagnose::segment;
 use crate::model::diagnosis::{Fix, Risk};
 use crate::model::id::{Device, NetnsId};
 use crate::model::snapshot::{Link, LinkKind, Netns, Route, RouteKind};
-use crate::predict::fib;
+use crate::predict::{fib, segment};
 
 /// More hosts than this in a row are a circle.
 const MOST_HOPS: usize = 32;
@@ -159,8 +158,36 @@ pub fn by(case: &Case<'_>, netns: NetnsId, dst: IpAddr, hop: &NextHop) -> Fix {
             (format!("dev {dev}"), format!("reach {net} by {dev}, where its owner is"))
         }
     };
+    // A host without any address has nothing to send from, and nobody could answer to what it sends.
+    let homeless = !space.addresses.iter().any(|entry| entry.scope == 0 && entry.address.is_ipv4() == dst.is_ipv4());
+    if hop.gateway.is_none()
+        && homeless
+        && let Some((free, length)) = free_address(case, dst)
+    {
+        let dad = if free.is_ipv6() { " nodad" } else { "" };
+        return fix(
+            &format!("give {dev} an address of the network of {dst}"),
+            Risk::ChangesPolicy,
+            vec![case.ip(netns, &format!("addr add {free}/{length} dev {dev}{dad}"))],
+            vec![case.ip(netns, &format!("addr del {free}/{length} dev {dev}"))],
+            NETWORK_CONFIG,
+        );
+    }
     let (command, undo) = change(case, netns, &net, &way);
     fix(&title, Risk::Safe, vec![command], vec![undo], NETWORK_CONFIG)
+}
+
+/// An address in the network of another that nobody in sight has, with the prefix length: the last one, where gateways are rare
+/// and leases rarer.
+fn free_address(case: &Case<'_>, of: IpAddr) -> Option<(IpAddr, u8)> {
+    let owner = case.owner(of)?;
+    let net = case.netns(owner.netns).owns(of)?.net()?;
+    let last = match net {
+        IpNet::V4(net) => IpAddr::from((u32::from(net.broadcast()).checked_sub(1)?).to_be_bytes()),
+        IpNet::V6(net) => IpAddr::from((u128::from(net.network()) | 0xfffe).to_be_bytes()),
+    };
+    let free = net.contains(&last) && case.owner(last).is_none() && last != of;
+    free.then(|| (last, net.prefix_len()))
 }
 
 /// The command that makes a route of the main table lead another way, and the one that undoes it: `add` if there is none to

@@ -1,7 +1,7 @@
 //! Who is on one link: the devices that a frame sent by a device could come to if nothing filtered it.
 //!
-//! Follows veth pairs, bridges, and what is stacked on a device. For the search of fixes only: whether a frame does get
-//! there is the prediction's matter.
+//! Follows veth pairs, bridges, and what is stacked on a device. Whether a frame does get
+//! there is another matter: this says who could be meant, for guesses behind a loss and for the search of fixes.
 
 use std::collections::BTreeSet;
 
