@@ -8,7 +8,8 @@
 //! 1. [`tree`]: the visits of a packet are linked to a tree, with what the snapshot says about neighbourhood.
 //! 2. [`end`]: each branch is judged by how it ended; the one that did best is the journey, the others are its copies.
 //! 3. [`steps`]: each visit becomes steps.
-//! 4. [`leg`]: each packet is given its leg, and the journeys their order.
+//! 4. [`journey`]: a branch becomes a journey, with its copies.
+//! 5. [`leg`]: each packet is given its leg, and the journeys their order.
 //!
 //! # Fates
 //!
@@ -20,12 +21,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use crate::correlate::{Packet, Packets, Said, Visit};
-use crate::model::exchange::{Action, Exchange, Fate, Headers, Journey, Leg, Loss, Role, Step};
+use crate::correlate::{Packet, Packets, Visit};
+use crate::model::exchange::{Exchange, Journey, Role};
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::recording::Recording;
 
 mod end;
+mod journey;
 mod leg;
 mod steps;
 #[cfg(test)]
@@ -34,11 +36,9 @@ mod topology;
 mod tree;
 mod waiting;
 
-use end::{End, Ends, Success};
+use end::Success;
 use leg::Legs;
-use steps::{Writer, source};
 use topology::Topology;
-use tree::Tree;
 
 /// Puts the packets' way together.
 pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {
@@ -49,7 +49,7 @@ pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {
     let mut whole: HashMap<(Role, Option<u16>, Option<Role>), usize> = HashMap::new();
     for packet in &packets.packets {
         let leg = legs.leg(recording, packet);
-        let (time, journey) = journey(recording, &topology, packet, leg, answers.success(recording, packet));
+        let (time, journey) = journey::tell(recording, &topology, packet, leg, answers.success(recording, packet));
         let name = (packet.role, packet.seq, packet.about);
         // A later fragment travels with its first one.
         let first = whole.get(&name).filter(|_| packet.offset > 0).and_then(|&first| journeys.get_mut(first));
@@ -154,136 +154,4 @@ impl Answers {
         }
         success
     }
-}
-
-/// One packet's journey, and the time that gives it its place: when it was last at a device, so that what it had to wait
-/// for comes before it.
-fn journey(
-    recording: &Recording,
-    topology: &Topology,
-    packet: &Packet,
-    leg: Leg,
-    success: Success,
-) -> (Nanos, Journey) {
-    let tree = Tree::grow(packet, topology);
-    let ends = Ends::judge(recording, topology, packet, &tree, success);
-    let writer = Writer { recording, topology, packet, tree: &tree, success };
-    let branch = |start: usize| -> (Journey, Vec<usize>) {
-        let mut steps = Vec::new();
-        let mut aside = Vec::new();
-        let mut at = start;
-        loop {
-            writer.write(&mut steps, at);
-            let main = ends.main[at];
-            aside.extend(tree.children[at].iter().copied().filter(|child| Some(*child) != main));
-            match main {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        let fate = fate(recording, topology, packet, &tree, &ends, at, &mut steps);
-        let headers = headers(packet, start);
-        (
-            Journey {
-                role: packet.role,
-                leg,
-                seq: packet.seq,
-                headers,
-                steps,
-                copies: Vec::new(),
-                fate,
-                beyond: Vec::new(),
-            },
-            aside,
-        )
-    };
-    let Some(&root) = tree.order.first() else {
-        let fate = Fate::Cut { netns: recording.question.netns, device: None };
-        let headers = Headers::default();
-        let journey = Journey {
-            role: packet.role,
-            leg,
-            seq: packet.seq,
-            headers,
-            steps: Vec::new(),
-            copies: Vec::new(),
-            fate,
-            beyond: Vec::new(),
-        };
-        return (Nanos(0), journey);
-    };
-    let (mut journey, mut aside) = branch(root);
-    let mut next = 0;
-    while let Some(&start) = aside.get(next) {
-        let (copy, more) = branch(start);
-        journey.copies.push(copy);
-        aside.extend(more);
-        next += 1;
-    }
-    let at_device = |step: &&Step| matches!(step.action, Action::Received | Action::Transmitted | Action::Queued);
-    let last = journey.steps.iter().rev().find(at_device).or(journey.steps.last());
-    (last.and_then(|step| step.time).unwrap_or(packet.begun()), journey)
-}
-
-fn fate(
-    recording: &Recording,
-    topology: &Topology,
-    packet: &Packet,
-    tree: &Tree,
-    ends: &Ends,
-    at: usize,
-    steps: &mut Vec<Step>,
-) -> Fate {
-    let visit = &packet.visits[at];
-    let netns = visit.netns.or(steps.last().map(|step| step.netns)).unwrap_or(recording.question.netns);
-    match ends.end(recording, topology, packet, at) {
-        End::Delivered => {
-            let mut sources: Vec<_> = ends.signs[at].taken.map(source).into_iter().collect();
-            // That it is used up, and how sockets came by it, is what delivery looks like.
-            let begin = steps.iter().rposition(|step| matches!(step.action, Action::Received)).unwrap_or(0);
-            let mut place = 0;
-            steps.retain_mut(|step| {
-                place += 1;
-                let belongs = place > begin
-                    && match &step.action {
-                        Action::Consumed { .. } => true,
-                        Action::Seen { site, .. } => is_delivery(site),
-                        _ => false,
-                    };
-                if belongs {
-                    let new: Vec<_> = step.sources.drain(..).filter(|source| !sources.contains(source)).collect();
-                    sources.extend(new);
-                }
-                !belongs
-            });
-            let time = visit.sightings.last().map(|sighting| sighting.time);
-            steps.push(Step { time, netns, device: visit.device, action: Action::Delivered, sources });
-            Fate::Delivered { netns, device: visit.device }
-        }
-        End::Dropped(drop) => {
-            // Certain, unless another copy may live, or it died of another packet's loss.
-            let all_ended = tree.order.iter().all(|&leaf| {
-                leaf == at
-                    || !tree.children[leaf].is_empty()
-                    || ends.signs[leaf].dropped.is_some()
-                    || ends.signs[leaf].consumed
-            });
-            Fate::Lost(Loss { place: drop.place, decision: None, certain: all_ended && !drop.waited })
-        }
-        End::OutOfSight(last) => Fate::OutOfSight { last },
-        End::LastSeen => Fate::Cut { netns, device: visit.device },
-    }
-}
-
-/// Where a packet ends that has arrived: protocols, sockets, and what is left for nobody.
-fn is_delivery(site: &str) -> bool {
-    matches!(site, "icmp_rcv" | "icmpv6_rcv" | "ping_rcv" | "skb_copy_datagram_iovec" | "inet_sock_destruct")
-}
-
-/// The headers as the packet set out on this branch: what the first sightings know, filled up by later ones of the same visit.
-fn headers(packet: &Packet, start: usize) -> Headers {
-    let Some(visit) = packet.visits.get(start) else { return Headers::default() };
-    let Said { src, dst, ttl, len, id, .. } = visit.first_said();
-    let mac = visit.said.iter().find_map(|said| said.mac);
-    Headers { src, dst, mac_src: mac.map(|mac| mac.src), mac_dst: mac.map(|mac| mac.dst), len, ttl, id }
 }

@@ -138,7 +138,7 @@ struct Merit {
 fn is_flooded(packet: &Packet, tree: &Tree, at: usize) -> bool {
     let from_port = tree.parent[at].is_some_and(|parent| packet.visits[parent].way == Way::In);
     match tree.how[at] {
-        How::Bridged(_) | How::BridgeLocal(_) | How::Up => {}
+        How::Bridged(_) | How::Switched(_) | How::BridgeLocal(_) | How::Up => {}
         How::Unseen if from_port => {}
         _ => return false,
     }

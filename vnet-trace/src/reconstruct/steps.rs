@@ -11,7 +11,7 @@ use super::tree::{How, Tree};
 use crate::correlate::{Packet, Pointer, Said, Sighting, Visit, Way};
 use crate::model::diagnosis::Source;
 use crate::model::event::{Event, EventKind};
-use crate::model::exchange::{Action, Role, Step};
+use crate::model::exchange::{Action, Opaque, Role, Step};
 use crate::model::frame::Direction;
 use crate::model::id::{IfIndex, NetnsId};
 use crate::model::netfilter::Hook;
@@ -66,6 +66,12 @@ impl Writer<'_> {
                     push(netns, visit.device, Action::BridgeForwarded { bridge: bridge.ifindex, flooded });
                 }
                 How::BridgeLocal(bridge) => push(netns, visit.device, Action::BridgeLocal { bridge: bridge.ifindex }),
+                How::Switched(bridge) => {
+                    if let Some(bridge) = self.recording.before.ovs.get(bridge) {
+                        let action = Action::Opaque(Opaque::Switch { bridge: bridge.name.clone() });
+                        push(before.netns.unwrap_or(netns), before.device, action);
+                    }
+                }
                 How::Forwarded => push(netns, visit.device, Action::Forwarded),
                 How::Encapsulated(tunnel) => {
                     if let Some(outer) = visit.last_said().outer {
@@ -80,7 +86,7 @@ impl Writer<'_> {
             let time = Some(visit.time);
             steps.push(Step { time, netns, device: None, action: Action::Sent, sources: Vec::new() });
         }
-        self.sightings(steps, visit, netns);
+        self.sightings(steps, at, visit, netns);
     }
 
     /// Whether a socket, or the kernel in its stead, made the packet where it was first seen.
@@ -99,7 +105,7 @@ impl Writer<'_> {
         bridged > 1 || visit.first_said().mac.is_some_and(|mac| mac.dst.is_group())
     }
 
-    fn sightings(&self, steps: &mut Vec<Step>, visit: &Visit, netns: NetnsId) {
+    fn sightings(&self, steps: &mut Vec<Step>, at: usize, visit: &Visit, netns: NetnsId) {
         let begin = steps.len();
         let mut said = 0;
         for sighting in &visit.sightings {
@@ -113,19 +119,19 @@ impl Writer<'_> {
                 steps.push(Step { time: Some(sighting.time), netns, device: visit.device, action, sources });
             }
             said = said_now;
-            self.sighting(steps, begin, visit, netns, sighting);
+            self.sighting(steps, begin, at, netns, sighting);
         }
     }
 
-    fn sighting(&self, steps: &mut Vec<Step>, begin: usize, visit: &Visit, netns: NetnsId, sighting: &Sighting) {
+    fn sighting(&self, steps: &mut Vec<Step>, begin: usize, at: usize, netns: NetnsId, sighting: &Sighting) {
+        let Some(visit) = self.packet.visits.get(at) else { return };
         let source = source(sighting.pointer);
-        let said = visit.said.get(usize::from(sighting.said)).copied().unwrap_or_default();
         let event = match sighting.pointer {
             Pointer::Event(at) => self.recording.events.get(at as usize),
             Pointer::Frame(_) => None,
         };
         let Some(action) = (match sighting.pointer {
-            Pointer::Event(_) => event.and_then(|event| self.action(event, visit, &said)),
+            Pointer::Event(_) => event.and_then(|event| self.action(event, at, visit)),
             Pointer::Frame(at) => self.recording.frames.get(at as usize).map(|frame| match frame.direction {
                 Direction::Out => Action::Transmitted,
                 Direction::In | Direction::Unknown => Action::Received,
@@ -157,8 +163,15 @@ impl Writer<'_> {
         steps.push(Step { time: Some(sighting.time), netns, device, action, sources: vec![source] });
     }
 
+    /// Whether these are the addresses of the packet, as they are here or as NAT makes them before the next device.
+    fn looks_for(&self, at: usize, src: IpAddr, dst: IpAddr) -> bool {
+        let is_it = |said: &Said| (said.src, said.dst) == (Some(src), Some(dst));
+        let says = |at: &usize| self.packet.visits.get(*at).is_some_and(|visit| visit.said.iter().any(is_it));
+        says(&at) || self.tree.children.get(at).is_some_and(|children| children.iter().any(|child| says(child)))
+    }
+
     /// What an event says; None if it is only one more witness.
-    fn action(&self, event: &Event, visit: &Visit, said: &Said) -> Option<Action> {
+    fn action(&self, event: &Event, at: usize, visit: &Visit) -> Option<Action> {
         let seen = |site: &str, note: String| Some(Action::Seen { site: site.to_owned(), note });
         match &event.kind {
             EventKind::Queue => Some(Action::Queued),
@@ -172,9 +185,9 @@ impl Writer<'_> {
             }
             EventKind::Consume { location } => Some(Action::Consumed { location: location.clone() }),
             EventKind::FibLookup { table, src, dst, error: 0, nexthop, gateway, .. }
-                if (said.src, said.dst) == (Some(*src), Some(*dst)) =>
+                if self.looks_for(at, *src, *dst) =>
             {
-                let local = gateway.is_none() && self.topology.owns(event.netns.or(visit.netns), said.dst);
+                let local = gateway.is_none() && self.topology.owns(event.netns.or(visit.netns), Some(*dst));
                 let oif = nexthop.map(|device| device.ifindex).filter(|_| !local);
                 Some(Action::Routed { table: *table, oif, gateway: *gateway, local })
             }

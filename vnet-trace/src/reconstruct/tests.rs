@@ -6,6 +6,7 @@ use super::*;
 use crate::correlate::correlate;
 use crate::correlate::tests::{ID, arp, device, dropped, echo, event, frame};
 use crate::model::event::{Event, EventKind};
+use crate::model::exchange::{Action, Fate, Leg};
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{IfIndex, MacAddr};
 use crate::model::question::{PmtuDiscovery, Protocol, Question};

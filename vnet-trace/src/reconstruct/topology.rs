@@ -29,6 +29,8 @@ pub struct Node {
     pub master: Option<Device>,
     /// Its link-layer address.
     pub mac: Option<MacAddr>,
+    /// The Open vSwitch bridge that it is a port of, by its position in [`Snapshot::ovs`].
+    pub switch: Option<usize>,
     /// How many devices are below it.
     height: u8,
 }
@@ -65,6 +67,14 @@ impl Topology {
             for netns in &snapshot.namespaces {
                 for entry in &netns.addresses {
                     topology.owners.entry(entry.address).or_default().insert(netns.id);
+                }
+            }
+        }
+        for (at, bridge) in recording.before.ovs.iter().enumerate() {
+            for device in bridge.ports.iter().flat_map(|port| &port.interfaces).filter_map(|interface| interface.device)
+            {
+                if let Some(node) = topology.nodes.get_mut(&device) {
+                    node.switch = Some(at);
                 }
             }
         }
@@ -139,6 +149,7 @@ fn node(snapshot: &Snapshot, device: Device, link: &Link) -> Node {
         lower: snapshot.lower(device).filter(|_| stacked && !paired),
         master: link.master.map(|master| Device::new(device.netns, master)),
         mac: link.mac,
+        switch: None,
         height: 0,
     }
 }

@@ -12,7 +12,8 @@
 //! | received by D | received inside a tunnel's outer packet, D being a tunnel | [`How::Decapsulated`] |
 //! | transmitted by D | transmitted by a device stacked on D, or by D's master | [`How::Down`], [`How::Bridged`] |
 //! | transmitted by D | received by a port of D's master | [`How::Bridged`] |
-//! | transmitted by D | received in the same namespace, D being no port, and the packet an IP packet | [`How::Forwarded`] |
+//! | transmitted or received by D | received by, or transmitted into, another port of Open vSwitch, D being one | [`How::Switched`] |
+//! | transmitted by D | received in the same namespace with a greater TTL, D being no port, and the packet an IP packet | [`How::Forwarded`] |
 //! | transmitted by D | made in the same namespace | [`How::Sent`] |
 //! | transmitted by D in a tunnel's outer packet | transmitted by a tunnel | [`How::Encapsulated`] |
 //!
@@ -46,6 +47,8 @@ pub enum How {
     Bridged(Device),
     /// From a port to this bridge's own device.
     BridgeLocal(Device),
+    /// Through this Open vSwitch bridge, or on to others by its patch ports.
+    Switched(usize),
     /// Routed from one device to another.
     Forwarded,
     /// From inside the host to a device.
@@ -166,7 +169,10 @@ fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
     }
     let (before, after) = (from.node?, to.node?);
     let common = before.master.filter(|master| after.master == Some(*master));
-    let switch = common.filter(|_| from.master == Some(Nature::Switch));
+    let switch = match (before.switch, after.switch) {
+        (Some(at), Some(_)) if sender != receiver => Some(How::Switched(at)),
+        _ => common.filter(|_| from.master == Some(Nature::Switch)).map(How::Bridged),
+    };
     let tunnel = |node: &Node| node.nature == Nature::Tunnel;
     match (from.visit.way, to.visit.way) {
         (Way::Out, Way::In) => {
@@ -179,7 +185,7 @@ fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
                 // macvlan_queue_xmit: what goes to a sibling is shown to the lower device's taps first.
                 Some(How::Down)
             } else {
-                switch.map(How::Bridged)
+                switch
             }
         }
         (Way::In, Way::In) if after.lower == Some(sender) => Some(How::Up),
@@ -192,13 +198,16 @@ fn leads(packet: &Packet, from: &Station<'_>, to: &Station<'_>) -> Option<How> {
             Some(if before.nature == Nature::Bridge { How::Bridged(sender) } else { How::Down })
         }
         (Way::Out, Way::Out) if tunnel(&before) && to.wrapped && !from.wrapped => Some(How::Encapsulated(sender)),
-        (Way::In, Way::In) | (Way::Out, Way::Out) => switch.map(How::Bridged),
+        (Way::In, Way::In) | (Way::Out, Way::Out) => switch,
+        (Way::In, Way::Out) if switch.is_some() => switch,
         (Way::In, Way::Out) if common.is_some() && from.master != Some(Nature::Mirror) => common.map(How::Bridged),
         (Way::In, Way::Out) => {
             let is_port = to.master.is_some_and(|master| master != Nature::Mirror);
             let routable = !packet.is_resolution() || from.wrapped;
             let routed = sender.netns == receiver.netns && !is_port && routable;
-            (routed && from.wrapped == to.wrapped).then_some(How::Forwarded)
+            let ttl = |station: &Station<'_>| station.visit.first_said().ttl.filter(|_| !station.wrapped);
+            let aged = ttl(from).zip(ttl(to)).is_none_or(|(before, after)| after < before);
+            (routed && aged && from.wrapped == to.wrapped).then_some(How::Forwarded)
         }
         _ => None,
     }
