@@ -99,7 +99,10 @@ fn modules_use_only_what_the_design_allows() {
                 wrong.push(format!("{}:{line}: {} must not use {module}", source.path.display(), rule.module));
             }
         }
-        for (line, name) in source.crates_used(&crates) {
+        // Tests make what they need with whatever makes it: packets with etherparse, random input with proptest.
+        let is_test =
+            source.path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+        for (line, name) in source.crates_used(&crates).into_iter().filter(|_| !is_test) {
             if rule.crates != ANY && !rule.crates.contains(&name.as_str()) {
                 wrong.push(format!("{}:{line}: {} must not use the crate {name}", source.path.display(), rule.module));
             }

@@ -16,6 +16,7 @@ pub mod notes;
 pub mod registry;
 pub mod route;
 pub mod rules;
+pub mod toward;
 pub mod unexplained;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};

@@ -12,7 +12,7 @@ use crate::model::snapshot::{Nexthop, Route, RouteKind};
 use crate::predict::predict;
 
 use super::case::Case;
-use super::route::toward::{self, NextHop};
+use super::toward::{self, NextHop};
 
 /// Routes that are tried, one after the other.
 const MOST_ROUTES: usize = 4;

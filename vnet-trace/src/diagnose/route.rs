@@ -16,7 +16,6 @@ pub mod route_unreachable;
 pub mod routing_loop;
 pub mod rp_filter;
 pub mod source_unusable;
-pub mod toward;
 pub mod ttl_expired;
 pub mod wrong_source_address;
 
@@ -70,7 +69,7 @@ fn refusing_route(case: &Case<'_>, fault: &Fault, code: &str, word: &str, verb: 
             && (other.table == table || other.table == 254)
     });
     if !covered {
-        finding.fixes.extend(toward::fixes(case, netns, dst_of, &[]));
+        finding.fixes.extend(crate::diagnose::toward::fixes(case, netns, dst_of, &[]));
     }
     finding.fixes.push(fix(
         "remove that route",

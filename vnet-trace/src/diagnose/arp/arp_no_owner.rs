@@ -25,7 +25,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             &format!("address {address}"),
             &format!("dev {}", case.name(owner)),
         ));
-        finding.fixes.extend(crate::diagnose::route::toward::fixes(case, device.netns, *address, &[]));
+        finding.fixes.extend(crate::diagnose::toward::fixes(case, device.netns, *address, &[]));
     }
     // Somebody at the other end of this link could take the address.
     let length = case.prefix_len(device.netns, device.ifindex, *address);

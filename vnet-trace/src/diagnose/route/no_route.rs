@@ -31,7 +31,7 @@ pub fn what(case: &Case<'_>, fault: &Fault) -> String {
 
 /// Routes that lead towards an address; if no way is known, what kind of command is needed.
 pub fn add_route(case: &Case<'_>, netns: NetnsId, dst: IpAddr) -> Vec<crate::model::diagnosis::Fix> {
-    let mut fixes = super::toward::fixes(case, netns, dst, &[]);
+    let mut fixes = crate::diagnose::toward::fixes(case, netns, dst, &[]);
     if fixes.is_empty() {
         let length = if dst.is_ipv4() { 32 } else { 128 };
         let family = if dst.is_ipv6() { "-6 " } else { "" };

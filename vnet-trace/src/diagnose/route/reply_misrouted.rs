@@ -45,7 +45,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             .and_then(|asker| case.netns(asker.netns).owns(dst))
             .and_then(crate::model::snapshot::Address::net);
         let net = net.unwrap_or_else(|| ipnet::IpNet::from(dst));
-        let (command, undo) = super::toward::change(case, owner.netns, &net, &format!("via {gateway}"));
+        let (command, undo) = crate::diagnose::toward::change(case, owner.netns, &net, &format!("via {gateway}"));
         finding.fixes.push(fix(
             &format!("send what is for {net} back by {gateway}, where the request came from"),
             Risk::Safe,

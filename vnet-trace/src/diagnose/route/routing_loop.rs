@@ -68,7 +68,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     // Whoever of them can reach the owner by somebody outside of the circle should send it there.
     for netns in circle {
-        finding.fixes.extend(super::toward::fixes(case, *netns, dst, circle));
+        finding.fixes.extend(crate::diagnose::toward::fixes(case, *netns, dst, circle));
     }
     if finding.fixes.is_empty() {
         let last = circle.last().copied()?;

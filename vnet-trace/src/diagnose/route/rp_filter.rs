@@ -27,7 +27,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let strict_all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or(0);
     // With no way back at all the reply would be lost as well.
     if back.is_none() {
-        finding.fixes.extend(super::toward::fixes(case, device.netns, *src, &[]));
+        finding.fixes.extend(crate::diagnose::toward::fixes(case, device.netns, *src, &[]));
     }
     // The larger of `all` and the device decides; 2 on the device alone is the narrowest change that helps.
     if *mode == 1 && back.is_some() {

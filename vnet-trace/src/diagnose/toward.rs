@@ -226,7 +226,7 @@ pub fn text(case: &Case<'_>, netns: NetnsId, route: &Route) -> String {
     let space = case.netns(netns);
     let mut words = Vec::new();
     if route.kind != RouteKind::Unicast {
-        words.push(super::kind_word(route.kind).to_owned());
+        words.push(crate::diagnose::route::kind_word(route.kind).to_owned());
     }
     words.push(route.dst.to_string());
     let hop = |hop: &crate::model::snapshot::Nexthop| {
