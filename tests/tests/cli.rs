@@ -33,7 +33,7 @@ fn bad_input_is_a_clear_error_with_exit_code_two() {
         (vec!["ping", "-N", "no-such-netns", "10.0.0.1"], "no-such-netns"),
         (vec!["ping", "-I", "no-such-dev", "127.0.0.1"], "no-such-dev"),
         (vec!["ping", "-I", &long, "127.0.0.1"], "neither an address nor a device"),
-        (vec!["ping", "--container", "web", "127.0.0.1"], "--container"),
+        (vec!["ping", "--container", "no-such-container", "127.0.0.1"], "container"),
         (vec!["ping", "-o", "way.pcap", "127.0.0.1"], "ending decides"),
         (vec!["explain"], "no last recording"),
         (vec!["explain", "rp-filer"], "did you mean rp-filter"),

@@ -4,6 +4,8 @@
 
 #[path = "snapshot/configuration.rs"]
 mod configuration;
+#[path = "snapshot/containers.rs"]
+mod containers;
 #[path = "snapshot/kernel_answers.rs"]
 mod kernel_answers;
 #[path = "capture/net.rs"]
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
     let mut known = BTreeMap::new();
-    let trials = [configuration::CASES, routing::CASES, reach::CASES, kernel_answers::CASES]
+    let trials = [containers::CASES, configuration::CASES, routing::CASES, reach::CASES, kernel_answers::CASES]
         .concat()
         .into_iter()
         .map(|(name, need, case)| {

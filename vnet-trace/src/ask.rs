@@ -32,7 +32,7 @@ use crate::reconstruct::reconstruct;
 mod decide;
 mod foretell;
 
-pub use foretell::{Foretelling, foretell, foretell_recorded};
+pub use foretell::{Foretelling, Survey, foretell, foretell_recorded, survey};
 
 /// What to ask and how. The words and meanings are those of ping(8).
 #[derive(Debug, Clone, PartialEq)]
@@ -153,6 +153,7 @@ impl AskError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         match self {
+            Self::Netns(NetnsError::Container(error)) => Some(error.help().to_owned()),
             Self::Netns(_) => Some(
                 "`ip netns list` shows the names; a PID or a path such as /proc/42/ns/net will do as well".to_owned(),
             ),
@@ -180,7 +181,8 @@ const MOST_CAPTURED: usize = 48;
 /// Asks on this machine.
 pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
     let begun = Instant::now();
-    let handle = options.netns.open()?;
+    let place = options.netns.located()?;
+    let handle = place.open()?;
     // Loading the probes takes about as long as reading the machine, and neither needs the other.
     let config = ProbeConfig { tier: options.tier, netns: Some(vec![handle.inode() as u32]), ..ProbeConfig::default() };
     let loading = std::thread::Builder::new().name("probes".to_owned()).spawn(move || kernel::attach(&config));
@@ -192,7 +194,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         }
         addresses.push(source);
     }
-    let request = snapshot::Request { asked: options.netns.clone(), addresses, ..snapshot::Request::default() };
+    let request = snapshot::Request { asked: place, addresses, ..snapshot::Request::default() };
     let taken = snapshot::take(&request)?;
     let mut question = Question {
         netns: taken.asked,

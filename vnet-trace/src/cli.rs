@@ -11,6 +11,7 @@ pub mod explain;
 pub mod failure;
 pub mod lab;
 pub mod last;
+pub mod map;
 pub mod output;
 pub mod ping;
 pub mod predict;
@@ -42,6 +43,8 @@ pub enum Command {
     Ping(Box<ping::Args>),
     /// Say what would happen to such a packet, from the configuration and the kernel's own answers; nothing is sent
     Predict(Box<predict::Args>),
+    /// The network as it is: namespaces, containers, devices, who is wired to whom
+    Map(Box<map::Args>),
     /// Explain the last recording at length, a recording file, or a cause
     Explain(explain::Args),
     /// What this machine lets us see, and what to do about what it does not
@@ -55,6 +58,7 @@ impl Command {
         match self {
             Self::Ping(args) => ping::run(&args),
             Self::Predict(args) => predict::run(&args),
+            Self::Map(args) => map::run(&args),
             Self::Explain(args) => explain::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Lab(args) => lab::run(args),

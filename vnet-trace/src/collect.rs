@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod command;
+pub mod containers;
 pub mod iptables;
 pub mod kernel;
 pub mod machine;
@@ -19,3 +20,4 @@ pub mod recording_file;
 pub mod route_get;
 pub mod snapshot;
 pub mod sysctl;
+pub mod unix_stream;

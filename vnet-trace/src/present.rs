@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod explain;
 pub mod json;
 pub mod lab;
+pub mod map;
 pub mod names;
 pub mod page;
 pub mod pcapng;

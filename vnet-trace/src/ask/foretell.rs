@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use super::{Answer, AskError, PingOptions, check_device, judge, lookups};
 use crate::collect::netns::{Asked, run_in};
 use crate::collect::ping::{Family, Resolved, resolve};
+use crate::collect::snapshot::{Depth, Reach};
 use crate::collect::{route_get, snapshot};
+use crate::model::exchange::Exchange;
 use crate::model::id::NetnsId;
 use crate::model::question::{Iface, Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
@@ -29,12 +31,13 @@ pub struct Foretelling {
 pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     let begun = std::time::Instant::now();
     let options = &asked.options;
-    let handle = options.netns.open()?;
+    let place = options.netns.located()?;
+    let handle = place.open()?;
     let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
     let mut addresses = vec![resolved.address];
     addresses.extend(source(options));
     let request = snapshot::Request {
-        asked: options.netns.clone(),
+        asked: place,
         addresses,
         protocol: asked.protocol,
         ..snapshot::Request::default()
@@ -54,6 +57,33 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
         ..bare(question, taken.snapshot)
     };
     Ok(judge(recording))
+}
+
+/// The whole machine, and the way of one question through it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survey {
+    /// Every namespace that can be found.
+    pub snapshot: Snapshot,
+    /// The question's destination and what would happen to its packets.
+    pub way: Option<(IpAddr, Exchange)>,
+}
+
+/// Looks at the whole machine. Nothing is sent. Without a question only the wiring is read.
+pub fn survey(place: &Asked, asked: Option<&Foretelling>) -> Result<Survey, AskError> {
+    let place = place.located()?;
+    let mut request =
+        snapshot::Request { asked: place.clone(), reach: Reach::Everything, depth: Depth::Wiring, ..Default::default() };
+    let Some(asked) = asked else {
+        return Ok(Survey { snapshot: snapshot::take(&request)?.snapshot, way: None });
+    };
+    let resolved = run_in(&place.open()?, || resolve(&asked.options.destination, asked.options.family))??;
+    request.depth = Depth::Full;
+    request.addresses = std::iter::once(resolved.address).chain(source(&asked.options)).collect();
+    request.protocol = asked.protocol;
+    let taken = snapshot::take(&request)?;
+    let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
+    let exchange = predict(&question, &taken.snapshot).exchange;
+    Ok(Survey { way: Some((question.dst, exchange)), snapshot: taken.snapshot })
 }
 
 /// Foretells in the world of a recording: its own question without `asked`, else another one. Needs no machine and no rights.
@@ -134,7 +164,7 @@ fn place(asked: &Asked, recording: &Recording) -> Result<NetnsId, AskError> {
     let namespaces = &recording.before.namespaces;
     let (found, name) = match asked {
         Asked::Own => return Ok(recording.question.netns),
-        Asked::Name(name) => {
+        Asked::Name(name) | Asked::Container(name) => {
             let called = |container: &Option<crate::model::snapshot::Container>| {
                 container.as_ref().is_some_and(|container| container.name == *name)
             };

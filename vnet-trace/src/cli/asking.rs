@@ -64,7 +64,7 @@ pub struct Asking {
     pub timeout: Duration,
 
     /// Ask from this network namespace
-    #[arg(short = 'N', long, value_name = "NAME|PATH|PID", help_heading = "Where")]
+    #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME", help_heading = "Where")]
     pub netns: Option<String>,
     /// Ask from this container
     #[arg(long, value_name = "NAME", conflicts_with = "netns", help_heading = "Where")]
@@ -74,12 +74,6 @@ pub struct Asking {
 impl Asking {
     /// What is asked, checked as far as it can be without looking at the machine.
     pub fn options(&self, destination: &str) -> Result<PingOptions, Failure> {
-        if self.container.is_some() {
-            return Err(Failure::with_help(
-                "--container is not implemented yet",
-                "`-N PID` asks from the namespace of a process: docker inspect -f '{{.State.Pid}}' NAME",
-            ));
-        }
         let family = match (self.v4, self.v6) {
             (true, _) => Family::V4,
             (_, true) => Family::V6,
@@ -98,7 +92,7 @@ impl Asking {
             ));
         }
         Ok(PingOptions {
-            netns: self.netns.as_deref().map(netns::Asked::parse).unwrap_or_default(),
+            netns: self.place(),
             destination: destination.to_owned(),
             family,
             iface,
@@ -114,6 +108,17 @@ impl Asking {
             patience: Patience::Decisive,
             tier: None,
         })
+    }
+}
+
+impl Asking {
+    /// Where it is asked.
+    pub fn place(&self) -> netns::Asked {
+        match (&self.container, &self.netns) {
+            (Some(name), _) => netns::Asked::Container(name.clone()),
+            (None, Some(text)) => netns::Asked::parse(text),
+            (None, None) => netns::Asked::Own,
+        }
     }
 }
 

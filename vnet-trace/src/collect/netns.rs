@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
 
+use super::containers::{self, ContainerError};
+
 pub mod find;
 
 /// Where `ip netns` keeps its names.
@@ -44,6 +46,9 @@ pub enum NetnsError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The container cannot be asked from.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// No thread could be started for the work there.
     #[error("cannot start a thread for netns {name}")]
     Thread {
@@ -72,12 +77,17 @@ pub enum Asked {
     Path(PathBuf),
     /// The one of a process.
     Pid(u32),
+    /// The one of a container, by its name or id.
+    Container(String),
 }
 
 impl Asked {
-    /// As `ip -n` and `nsenter` read it: an existing name wins, then a path if it has a `/`, then a process id.
+    /// As `ip -n` and `nsenter` read it: an existing name wins, then a path if it has a `/`, then a process id. Before
+    /// all that, `container:NAME`.
     pub fn parse(text: &str) -> Self {
-        if text == "." || text.is_empty() {
+        if let Some(name) = text.strip_prefix("container:") {
+            Self::Container(name.to_owned())
+        } else if text == "." || text.is_empty() {
             Self::Own
         } else if text.contains('/') {
             Self::Path(text.into())
@@ -95,6 +105,16 @@ impl Asked {
             Self::Name(name) => Handle::open(&Path::new(NAMED).join(name), name),
             Self::Path(path) => Handle::open(path, &path.display().to_string()),
             Self::Pid(pid) => Handle::open(Path::new(&format!("/proc/{pid}/ns/net")), &format!("pid {pid}")),
+            Self::Container(_) => self.located()?.open(),
+        }
+    }
+
+    /// The same place without a name that only an engine knows: a container by its first process. Asks the engine, so
+    /// whoever opens it more than once calls this first.
+    pub fn located(&self) -> Result<Self, NetnsError> {
+        match self {
+            Self::Container(name) => Ok(Self::Pid(containers::find(name)?.pid)),
+            other => Ok(other.clone()),
         }
     }
 }
@@ -137,6 +157,12 @@ impl Handle {
 
     fn is_nsfs(&self) -> bool {
         nix::sys::statfs::fstatfs(&*self.file).is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+    }
+
+    /// Another number, for tests of what goes by it.
+    #[cfg(test)]
+    pub fn with_inode(self, inode: u64) -> Self {
+        Self { inode, ..self }
     }
 
     /// Unique while the namespace lives.
@@ -185,6 +211,7 @@ mod tests {
         assert_eq!(Asked::parse("."), Asked::Own);
         assert_eq!(Asked::parse("/proc/7/ns/net"), Asked::Path("/proc/7/ns/net".into()));
         assert_eq!(Asked::parse("4294967"), Asked::Pid(4_294_967));
+        assert_eq!(Asked::parse("container:web"), Asked::Container("web".into()));
         assert_eq!(Asked::parse("web"), Asked::Name("web".into()));
     }
 

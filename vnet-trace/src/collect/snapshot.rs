@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
 use super::ovs::{self, Switches};
-use super::{bpf, clock, procnet};
+use super::{bpf, clock, containers, procnet};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
@@ -138,9 +138,16 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
         }
         Reach::Everything => (0..found.len()).collect(),
     };
-    let handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
+    let mut handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
     looked.keep(&order);
-    let mut snapshot = finish(request, &handles, looked, &mut switches)?;
+    let (read, named) = std::thread::scope(|scope| {
+        let named = containers::are_wanted(&handles).then(|| scope.spawn(|| containers::name(&handles)));
+        let read = finish(request, &handles, looked, &mut switches);
+        (read, named.and_then(|thread| thread.join().ok()).unwrap_or_default())
+    });
+    let mut snapshot = read?;
+    let unnamed = named.christen(&mut handles, &mut snapshot.namespaces);
+    snapshot.gaps.extend(unnamed);
     if closed > 0 {
         snapshot.gaps.push(Gap {
             what: format!("the network namespaces of {closed} processes"),

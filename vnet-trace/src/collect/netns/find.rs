@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Handle, NAMED};
+use crate::model::snapshot::Container;
 
 /// Directories of container engines in which each file is a network namespace.
 const ENGINES: [&str; 2] = ["/run/docker/netns", "/var/run/docker/netns"];
@@ -29,6 +30,10 @@ pub struct Candidate {
     pub path: Option<PathBuf>,
     /// Some of its processes, smallest id first.
     pub pids: Vec<u32>,
+    /// The container it belongs to, once its engine was asked.
+    pub container: Option<Container>,
+    /// What it is called after its container.
+    pub called: Option<String>,
 }
 
 /// All namespaces that can be found: `first` in their order, then those with names by name, then the others. With them,
@@ -38,7 +43,7 @@ pub fn candidates(first: &[Handle]) -> (Vec<Candidate>, usize) {
     let mut by_inode = BTreeMap::new();
     for handle in first {
         by_inode.entry(handle.inode()).or_insert_with(|| {
-            found.push(Candidate { handle: handle.clone(), name: None, path: None, pids: Vec::new() });
+            found.push(Candidate::new(handle.clone(), None, None));
             found.len() - 1
         });
     }
@@ -52,7 +57,7 @@ pub fn candidates(first: &[Handle]) -> (Vec<Candidate>, usize) {
             // What is no namespace, or went away since, is no candidate.
             if let Ok(handle) = Handle::open(&path, &called) {
                 by_inode.insert(handle.inode(), found.len());
-                found.push(Candidate { handle, name, path: Some(path), pids: Vec::new() });
+                found.push(Candidate::new(handle, name, Some(path)));
             }
         }
     };
@@ -132,7 +137,7 @@ fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) ->
             }
             let handle = Handle::open(Path::new(&path), &format!("pid:{pid}")).ok()?;
             by_inode.insert(handle.inode(), found.len());
-            found.push(Candidate { handle, name: None, path: Some(PathBuf::from(&path)), pids: Vec::new() });
+            found.push(Candidate::new(handle, None, Some(PathBuf::from(&path))));
             Some(found.len() - 1)
         });
         if let Some(candidate) = index.and_then(|index| found.get_mut(index))
@@ -146,9 +151,13 @@ fn processes(found: &mut Vec<Candidate>, by_inode: &mut BTreeMap<u64, usize>) ->
 }
 
 impl Candidate {
-    /// How people call it: its name, or `pid:N (comm)`, or its path. `.` is for the caller to give.
+    fn new(handle: Handle, name: Option<String>, path: Option<PathBuf>) -> Self {
+        Self { handle, name, path, pids: Vec::new(), container: None, called: None }
+    }
+
+    /// How people call it: its name, or its container's, or `pid:N (comm)`, or its path. `.` is for the caller to give.
     pub fn label(&self) -> String {
-        if let Some(name) = &self.name {
+        if let Some(name) = self.name.as_ref().or(self.called.as_ref()) {
             return name.clone();
         }
         for pid in &self.pids {

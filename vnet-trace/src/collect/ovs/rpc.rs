@@ -2,12 +2,12 @@
 //! one deadline for all of it.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::collect::unix_stream::{Timed, is_late};
 
 /// A larger answer is not read: a database of thousands of ports fits.
 const LARGEST: u64 = 32 << 20;
@@ -52,13 +52,14 @@ pub enum RpcError {
 /// Calls `method` and gives its result.
 pub fn call(socket: &Path, method: &str, parameters: &Value, deadline: Duration) -> Result<Value, RpcError> {
     let name = || socket.display().to_string();
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+    let failed = |source: io::Error| {
+        if is_late(&source) {
             RpcError::Late { socket: name(), milliseconds: deadline.as_millis() }
+        } else {
+            RpcError::Talk { socket: name(), source }
         }
-        _ => RpcError::Talk { socket: name(), source },
     };
-    let mut stream = Timed { stream: connect(socket).map_err(failed)?, end: Instant::now() + deadline };
+    let mut stream = Timed::connect(socket, Instant::now() + deadline).map_err(failed)?;
     let request = json!({ "id": 0, "method": method, "params": parameters }).to_string();
     stream.write_all(request.as_bytes()).map_err(failed)?;
     // The answer ends with its last brace; the daemon keeps the connection.
@@ -81,48 +82,6 @@ pub fn call(socket: &Path, method: &str, parameters: &Value, deadline: Duration)
             let text = error.map(|error| error.as_str().map_or_else(|| error.to_string(), str::to_owned));
             Err(RpcError::Refused { socket: name(), message: text.unwrap_or_default().trim().to_owned() })
         }
-    }
-}
-
-/// Does not wait for a daemon that takes no connections.
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    socket.set_nonblocking(false)?;
-    Ok(socket.into())
-}
-
-/// A stream whose every wait ends with the deadline.
-struct Timed {
-    stream: UnixStream,
-    end: Instant,
-}
-
-impl Timed {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.end.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }
 

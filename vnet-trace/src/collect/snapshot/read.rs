@@ -100,6 +100,7 @@ fn named(index: usize, member: &Candidate) -> Netns {
         name: if index == 0 && member.name.is_none() { ".".into() } else { member.label() },
         path: member.path.as_ref().filter(|_| index != 0).map(|path| path.display().to_string()),
         named: member.name.is_some(),
+        container: member.container.clone(),
         pids: member.pids.clone(),
         ..Netns::default()
     }

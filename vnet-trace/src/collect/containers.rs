@@ -1,0 +1,446 @@
+//! Which container a network namespace belongs to, as its engine calls it: Docker, or Podman, which offers the same API.
+//!
+//! [`name`] is asked only when there is a namespace that has no name of its own. Each engine is asked on a thread of its
+//! own, and all of them together may take [`DEADLINE`]; what an engine does not say by then is a [`Gap`]. One request
+//! lists the containers. Which of them lives in which namespace is read from the cgroups of the namespace's processes,
+//! whose paths end in the container's id; only where that says nothing (a container whose processes we have not seen) is
+//! the engine asked for the container's first process, container by container.
+//!
+//! [`find`] is for `--container NAME`: one engine after the other is asked for one container.
+//!
+//! Names are kept as the engine gives them, except that a character that could act on a terminal is spelled out: they
+//! become part of place names everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::netns::find::Candidate;
+use super::netns::{Handle, NetnsError, run_in};
+use crate::model::sight::Gap;
+use crate::model::snapshot::{Container, Netns};
+
+mod http;
+
+pub use http::HttpError;
+
+/// All engines together get this long.
+pub const DEADLINE: Duration = Duration::from_millis(300);
+/// Where engines listen, unless DOCKER_HOST says where Docker does. /var/run is mostly a link to /run.
+const DOCKER: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
+const PODMAN: &str = "/run/podman/podman.sock";
+/// As many containers are looked at; as many as there can be namespaces in a snapshot.
+const MOST: usize = 8192;
+/// No name of a container is longer.
+const LONGEST_NAME: usize = 128;
+
+/// Why there is no such container to ask from.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// No engine listens.
+    #[error("no container engine listens on {}", sockets.join(", "))]
+    NoEngine {
+        /// Where it was looked for.
+        sockets: Vec<String>,
+    },
+    /// The engine does not answer.
+    #[error("the container engine cannot be asked")]
+    Engine {
+        /// Why not.
+        #[from]
+        source: HttpError,
+    },
+    /// It answers in another way than engines do.
+    #[error("the container engine's answer about `{name}` cannot be understood")]
+    Answer {
+        /// Asked for.
+        name: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It knows no such container.
+    #[error("there is no container `{name}`")]
+    Missing {
+        /// Asked for.
+        name: String,
+    },
+    /// It has no process, and so no network.
+    #[error("container {name} is not running: it is {status}")]
+    Stopped {
+        /// Asked for.
+        name: String,
+        /// The engine's word: `exited`, `created`, …
+        status: String,
+    },
+    /// It was started without a network and got none since.
+    #[error("container {name} has no network: it was started with `--network none`, and has no device but lo")]
+    NoNetwork {
+        /// Asked for.
+        name: String,
+    },
+}
+
+impl ContainerError {
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::NoEngine { .. } => {
+                "start it, or say where it listens: DOCKER_HOST=unix:///PATH; `-N PID` asks from the namespace of a process"
+            }
+            Self::Engine { .. } | Self::Answer { .. } => {
+                "`docker ps` shows whether it works; `-N PID` asks from the namespace of a process"
+            }
+            Self::Missing { .. } => "`docker ps -a` or `podman ps -a` lists the names",
+            Self::Stopped { .. } => "start it with `docker start NAME`; a container has a network only while it runs",
+            Self::NoNetwork { .. } => "`docker network connect NETWORK NAME` gives it one",
+        }
+    }
+}
+
+/// A container's place, as the engine tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its first process.
+    pub pid: u32,
+}
+
+/// One container of `/containers/json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    host_config: Option<HostConfig>,
+    #[serde(default)]
+    network_settings: Option<NetworkSettings>,
+    /// Podman says so here.
+    #[serde(default)]
+    pid: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    network_mode: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    #[serde(default)]
+    networks: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+}
+
+/// `/containers/NAME/json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    state: State,
+    #[serde(default)]
+    host_config: Option<HostConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    pid: i64,
+}
+
+/// One network of `/networks`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    name: String,
+    #[serde(default)]
+    driver: String,
+}
+
+/// What the engines said: the container of a namespace by the namespace's inode.
+#[derive(Debug, Default)]
+pub struct Named {
+    containers: BTreeMap<u64, Container>,
+    gaps: Vec<Gap>,
+}
+
+/// Whether an engine has to be asked: some namespace besides the command's own has no name.
+pub fn are_wanted(members: &[Candidate]) -> bool {
+    members.iter().skip(1).any(|member| member.name.is_none())
+}
+
+/// The containers of these namespaces.
+pub fn name(members: &[Candidate]) -> Named {
+    name_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), members)
+}
+
+fn name_by(sockets: &[PathBuf], members: &[Candidate]) -> Named {
+    let mut seen = BTreeSet::new();
+    let there = sockets.iter().filter(|socket| {
+        // What is no socket is no engine; the same socket by another path is the same engine.
+        std::fs::metadata(socket).is_ok_and(|metadata| seen.insert((metadata.dev(), metadata.ino())))
+    });
+    let end = Instant::now() + DEADLINE;
+    let mut named = Named::default();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = there
+            .filter_map(|socket| {
+                let ask = move || (socket, by_engine(socket, members, end));
+                std::thread::Builder::new().name("containers".into()).spawn_scoped(scope, ask).ok()
+            })
+            .collect();
+        for (socket, (containers, trouble)) in asked.into_iter().filter_map(|thread| thread.join().ok()) {
+            for (inode, container) in containers {
+                named.containers.entry(inode).or_insert(container);
+            }
+            named.gaps.extend(trouble.map(|why| Gap {
+                what: "names of containers".into(),
+                why,
+                help: format!(
+                    "namespaces are called by their processes; see whether the engine at {} works",
+                    socket.display()
+                ),
+            }));
+        }
+    });
+    named
+}
+
+/// The containers of one engine by their namespaces' inodes, and what went wrong on the way.
+fn by_engine(socket: &Path, members: &[Candidate], end: Instant) -> (Vec<(u64, Container)>, Option<String>) {
+    let mut found = Vec::new();
+    let trouble = ask_engine(socket, members, end, &mut found).err();
+    (found, trouble)
+}
+
+fn ask_engine(
+    socket: &Path,
+    members: &[Candidate],
+    end: Instant,
+    found: &mut Vec<(u64, Container)>,
+) -> Result<(), String> {
+    let mut listed: Vec<Listed> = ask(socket, "/containers/json", end)?;
+    listed.truncate(MOST);
+    listed.retain(|container| !is_guest(container));
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let drivers: BTreeMap<String, String> = ask::<Vec<Network>>(socket, "/networks", end)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|network| (network.name, network.driver))
+        .collect();
+    let engine = engine_of(socket);
+    let by_id: BTreeMap<&str, &Listed> = listed.iter().map(|container| (container.id.as_str(), container)).collect();
+    let mut left = by_id.clone();
+    for member in members {
+        let ids = member.pids.iter().flat_map(|pid| ids_of(*pid));
+        if let Some(container) = ids.filter_map(|id| by_id.get(id.as_str()).copied()).next() {
+            left.remove(container.id.as_str());
+            found.push((member.handle.inode(), describe(engine, container, &drivers)));
+        }
+    }
+    let mut nameless = members.iter().filter(|member| member.name.is_none()).map(|member| member.handle.inode());
+    if nameless.all(|inode| found.iter().any(|(known, _)| *known == inode)) {
+        return Ok(());
+    }
+    for container in left.into_values() {
+        let pid = match container.pid {
+            Some(pid) => pid,
+            None => {
+                ask::<Inspected>(socket, &format!("/containers/{}/json", escaped(&container.id)), end)?.state.pid
+            }
+        };
+        if let Some(inode) = u32::try_from(pid).ok().and_then(inode_of) {
+            found.push((inode, describe(engine, container, &drivers)));
+        }
+    }
+    Ok(())
+}
+
+/// Shares the host's namespace or another container's, so that the namespace is not called after it.
+fn is_guest(container: &Listed) -> bool {
+    let mode = container.host_config.as_ref().and_then(|config| config.network_mode.as_deref()).unwrap_or_default();
+    mode == "host" || mode.starts_with("container:")
+}
+
+fn describe(engine: &str, container: &Listed, drivers: &BTreeMap<String, String>) -> Container {
+    let label = |key: &str| container.labels.as_ref().and_then(|labels| labels.get(key));
+    let pod = label("io.kubernetes.pod.namespace").zip(label("io.kubernetes.pod.name"));
+    let networks = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    // A container that others link to has their names for it as well, `/other/alias`.
+    let names = container.names.as_deref().unwrap_or_default();
+    let own = names.iter().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
+    Container {
+        engine: engine.to_owned(),
+        id: clean(&container.id),
+        name: own.filter(|name| !name.is_empty()).map_or_else(|| short(&container.id), clean),
+        networks: networks
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| (clean(name), clean(drivers.get(name).map_or("", String::as_str))))
+            .collect(),
+        pod: pod.map(|(namespace, name)| clean(&format!("{namespace}/{name}"))),
+    }
+}
+
+impl Named {
+    /// Gives the containers to the namespaces, and to the candidates so that they are called the same when they are read
+    /// again. Returns what could not be learnt.
+    pub fn christen(mut self, members: &mut [Candidate], namespaces: &mut [Netns]) -> Vec<Gap> {
+        let mut taken: BTreeSet<String> = members.iter().filter_map(|member| member.name.clone()).collect();
+        for (index, (member, netns)) in members.iter_mut().zip(namespaces).enumerate() {
+            let Some(container) = self.containers.remove(&member.handle.inode()) else { continue };
+            // `.` stays `.`, and a name under /run/netns wins: it is what `ip netns exec` takes.
+            if index > 0 && member.name.is_none() {
+                let by_id = format!("{}:{}", container.engine, short(&container.id));
+                let with_engine = format!("{}:{}", container.engine, container.name);
+                let name = [container.name.clone(), with_engine, by_id].into_iter().find(|name| !taken.contains(name));
+                if let Some(name) = name {
+                    taken.insert(name.clone());
+                    netns.name.clone_from(&name);
+                    member.called = Some(name);
+                }
+            }
+            netns.container = Some(container.clone());
+            member.container = Some(container);
+        }
+        self.gaps
+    }
+}
+
+/// The container of this name or id, running and with a network.
+pub fn find(name: &str) -> Result<Found, ContainerError> {
+    find_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), name)
+}
+
+fn find_by(sockets: &[PathBuf], name: &str) -> Result<Found, ContainerError> {
+    let missing = || ContainerError::Missing { name: clean(name) };
+    let end = Instant::now() + DEADLINE;
+    let path = format!("/containers/{}/json", escaped(name));
+    let mut first = None;
+    for socket in sockets {
+        let reply = match http::get(socket, &path, end) {
+            Ok(reply) => reply,
+            Err(HttpError::Missing { .. }) => continue,
+            // Another engine may know it.
+            Err(error) => {
+                first.get_or_insert(error.into());
+                continue;
+            }
+        };
+        if reply.status != 200 || name.is_empty() {
+            first.get_or_insert_with(missing);
+            continue;
+        }
+        let inspected: Inspected = serde_json::from_slice(&reply.body)
+            .map_err(|source| ContainerError::Answer { name: clean(name), source })?;
+        let pid = u32::try_from(inspected.state.pid).ok().filter(|pid| *pid != 0);
+        let Some(pid) = pid else {
+            let status = inspected.state.status.unwrap_or_else(|| "not running".into());
+            return Err(ContainerError::Stopped { name: clean(name), status: clean(&status) });
+        };
+        let mode = inspected.host_config.and_then(|config| config.network_mode);
+        if mode.as_deref() == Some("none") && has_only_loopback(pid) {
+            return Err(ContainerError::NoNetwork { name: clean(name) });
+        }
+        return Ok(Found { pid });
+    }
+    let sockets = || sockets.iter().map(|socket| socket.display().to_string()).collect();
+    Err(first.unwrap_or_else(|| ContainerError::NoEngine { sockets: sockets() }))
+}
+
+/// What is not sure counts as a network: then the question itself will tell.
+fn has_only_loopback(pid: u32) -> bool {
+    let devices = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let open = Handle::open(Path::new(&format!("/proc/{pid}/ns/net")), &format!("pid {pid}"));
+    let read: Result<String, NetnsError> = open.and_then(|handle| run_in(&handle, devices));
+    read.is_ok_and(|text| {
+        let names: Vec<&str> = text.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim).collect();
+        names == ["lo"]
+    })
+}
+
+/// Where engines listen. DOCKER_HOST stands for Docker's own sockets if it names one of the machine; else it is not for us.
+fn sockets(docker_host: Option<&str>) -> Vec<PathBuf> {
+    let docker = match docker_host.and_then(|host| host.strip_prefix("unix://")).filter(|path| path.starts_with('/')) {
+        Some(path) => vec![PathBuf::from(path)],
+        None => DOCKER.map(PathBuf::from).to_vec(),
+    };
+    docker.into_iter().chain([PathBuf::from(PODMAN)]).collect()
+}
+
+fn engine_of(socket: &Path) -> &'static str {
+    if socket.to_string_lossy().contains("podman") { "podman" } else { "docker" }
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, path: &str, end: Instant) -> Result<T, String> {
+    let reply = http::get(socket, path, end).map_err(|error| super::snapshot::why(&error))?;
+    if reply.status != 200 {
+        return Err(format!("{} refuses {path} with status {}", socket.display(), reply.status));
+    }
+    serde_json::from_slice(&reply.body)
+        .map_err(|error| format!("{} answers {path} in another way than engines do: {error}", socket.display()))
+}
+
+/// Ids in the cgroup paths of a process, the innermost last in each line: `/docker/ID`, `docker-ID.scope`, `libpod-ID`.
+fn ids_of(pid: u32) -> Vec<String> {
+    ids_in(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default())
+}
+
+fn ids_in(cgroups: &str) -> Vec<String> {
+    const LENGTH: usize = 64;
+    let mut ids: Vec<String> = cgroups
+        .lines()
+        .flat_map(|line| line.rsplit(|c: char| !c.is_ascii_hexdigit()))
+        .filter(|word| word.len() == LENGTH)
+        .map(str::to_owned)
+        .collect();
+    ids.dedup();
+    ids
+}
+
+fn inode_of(pid: u32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|metadata| metadata.ino())
+}
+
+/// As `docker ps` shows ids.
+fn short(id: &str) -> String {
+    clean(id).chars().take(12).collect()
+}
+
+/// Without anything that could act on a terminal, and not endless.
+fn clean(text: &str) -> String {
+    let harmful =
+        |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    text.chars()
+        .take(LONGEST_NAME)
+        .flat_map(|c| if harmful(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+/// A name as a part of a path (RFC 3986 §2.1).
+fn escaped(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            // Two dots would lead out of the path.
+            b'.' if name.len() > 2 => ".".to_owned(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "containers/tests.rs"]
+mod tests;
