@@ -1,4 +1,5 @@
-//! Networks modelled on incidents, live: one test per file of tests/networks, named by its id.
+//! Networks modelled on incidents, live: one test per file of tests/networks, named by its id; and tests/docker, where a
+//! real dockerd in the lab's own namespaces builds the network, with a /run, an image store and a bridge that end with it.
 //!
 //! They are lab files like the embedded ones (see labs.rs) and run the same way, but they are no lessons: each has the shape of
 //! something that people build (a CNI plugin's wiring, a firewall's rules, a chain of routers), healthy or with a fault, and
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let files = match files() {
         Ok(files) => files,
         Err(error) => {
-            eprintln!("cannot read tests/networks: {error}");
+            eprintln!("cannot read tests/networks and tests/docker: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -44,12 +45,13 @@ fn main() -> ExitCode {
 
 /// The lab files, by name.
 fn files() -> std::io::Result<Vec<PathBuf>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("networks");
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
+    for folder in ["networks", "docker"] {
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                files.push(path);
+            }
         }
     }
     files.sort();

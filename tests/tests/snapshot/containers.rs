@@ -77,7 +77,7 @@ impl Engine {
                     let path = question.split(' ').nth(1).unwrap_or_default();
                     match answers.iter().find(|(known, _)| known == path) {
                         Some((_, answer)) => drop(stream.write_all(answer)),
-                        None => drop(stream.read(&mut question)),
+                        None => drop(stream.read(&mut [0; 1])),
                     }
                 });
             }

@@ -24,6 +24,8 @@ use super::spec::{Lab, Probe, Verdict};
 const SCRIPT_DEADLINE: Duration = Duration::from_mins(1);
 /// The tool decides within seconds; under emulation within tens.
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
+/// Runs its arguments in the network namespace of the container that is its name.
+const ENTER_CONTAINER: &str = r#"exec nsenter -t "$(docker inspect -f '{{.State.Pid}}' "$0")" -n "$@""#;
 /// One command of a fix.
 const FIX_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -280,7 +282,10 @@ impl Run<'_> {
     fn plain_ping(&self, count: u32, seconds: u32) -> Result<Finished, ProcessError> {
         let probe = &self.lab.probe;
         let mut args: Vec<String> = match &probe.netns {
-            Some(netns) => ["ip", "netns", "exec", netns].map(str::to_owned).into(),
+            Some(netns) => match netns.strip_prefix("container:") {
+                Some(container) => ["sh", "-c", ENTER_CONTAINER, container].map(str::to_owned).into(),
+                None => ["ip", "netns", "exec", netns].map(str::to_owned).into(),
+            },
             None => Vec::new(),
         };
         if probe.bind {
