@@ -62,7 +62,8 @@ impl Walk<'_> {
         let up = self.link(bridge).is_some_and(crate::model::snapshot::Link::is_up);
         if !up {
             trail.block(Place::at(bridge, "br_handle_frame"), Decision::DeviceDown);
-        } else if settings.state != FORWARDING {
+        } else if settings.state != FORWARDING && self.link(port).is_some_and(|link| link.is_up() && link.carrier) {
+            // A port without carrier is disabled by the bridge itself, and enabled with it.
             let function = if settings.state == LEARNING { "br_handle_frame_finish" } else { "br_handle_frame" };
             trail
                 .block(Place::at(port, function), Decision::BridgeState { port, state: settings.state, ingress: true });
