@@ -44,6 +44,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     }
     let mut later: Vec<Finding> = Vec::new();
     let mut refuted = false;
+    let mut twin = false;
     for fault in &case.predicted.faults {
         let mut named = name(case, fault);
         if named.is_empty() {
@@ -61,6 +62,13 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
                 first.grade = graded(first.grade, grade);
                 // What the kernel said comes before what the configuration says.
                 first.evidence.splice(0..0, evidence.into_iter().chain(foretell::kernel_says(case, fault)));
+                // At the wrong one of two owners of an address, that there are two is the cause.
+                if let Some(mut other) = arp::twin::behind(case, fault) {
+                    other.grade = first.grade;
+                    other.evidence.splice(0..0, first.evidence.iter().cloned());
+                    named.insert(0, std::mem::replace(&mut first, other));
+                    twin = true;
+                }
                 diagnosis.primary = Some(first);
                 diagnosis.also.extend(named);
             }
@@ -86,14 +94,12 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         }
     }
     if let Some(primary) = &mut diagnosis.primary {
-        complete(primary, &later);
-        let behind = mended::beyond(case);
-        go_on(primary, &later);
-        for other in &behind {
-            carry(primary, other);
+        if twin {
+            // What would bite at the wrong one does not matter once it is not asked.
+            later.clear();
+        } else {
+            mend_on(case, primary, &mut later);
         }
-        later.extend(behind);
-        keep_open(primary, &later);
         later.retain(|finding| finding.code != primary.code);
         for finding in later {
             if !diagnosis.also.iter().any(|also| also.code == finding.code && also.place == finding.place) {
@@ -162,6 +168,18 @@ fn complete(primary: &mut Finding, later: &[Finding]) {
         add(&mut first.commands, &more.commands);
         add(&mut first.undo, &more.undo);
     }
+}
+
+/// Makes the first fix one that makes the exchange succeed, as far as that is known; what else bites goes to `later`.
+fn mend_on(case: &Case<'_>, primary: &mut Finding, later: &mut Vec<Finding>) {
+    complete(primary, later);
+    go_on(primary, later);
+    let behind = mended::beyond(case);
+    for other in &behind {
+        carry(primary, other);
+    }
+    later.extend(behind);
+    keep_open(primary, later);
 }
 
 /// What bites once the first fix is carried out: the first fix brings the remedies of other faults behind it along, so that

@@ -27,6 +27,7 @@ pub mod ovs;
 pub mod routing;
 pub mod segment;
 pub mod stacked;
+pub mod switched_off;
 pub mod tunnel;
 pub mod walk;
 

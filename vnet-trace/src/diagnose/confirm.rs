@@ -364,7 +364,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         Decision::DuplicateMac { .. } => &["LOCAL_MAC", "NO_TX_TARGET", "IP_INADDRERRORS", "IP_INNOROUTES"],
         Decision::NoOwner { .. } => &["NEIGH_FAILED"],
         Decision::ArpIgnored { .. } | Decision::Netfilter { .. } => &["NETFILTER_DROP"],
-        Decision::Ipv6Disabled { .. } => &["IPV6DISABLED"],
+        Decision::Ipv6Disabled { .. } => &["IPV6DISABLED", "IP_INNOROUTES", "IP_OUTNOROUTES"],
         Decision::NoRoute { .. } => &["IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"],
         Decision::RouteKind { .. } | Decision::PolicyRule { .. } => {
             &["NOT_SPECIFIED", "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"]

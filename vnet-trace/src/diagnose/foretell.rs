@@ -12,7 +12,7 @@ use crate::model::id::Device;
 use crate::model::recording::RouteResult;
 
 use super::case::Case;
-use super::{complete, gaps, name, notes, unexplained};
+use super::{gaps, name, notes, unexplained};
 
 /// Judges a case by its prediction alone.
 pub fn foretell(case: &Case<'_>) -> Diagnosis {
@@ -31,7 +31,7 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
     let doubts = doubts(case, Some(first));
     let mut findings = case.predicted.faults.iter().map(|fault| name(case, fault));
     let mut named = findings.next().unwrap_or_default();
-    let later: Vec<Finding> = findings.filter_map(|named| named.into_iter().next()).collect();
+    let mut later: Vec<Finding> = findings.filter_map(|named| named.into_iter().next()).collect();
     if named.is_empty() {
         diagnosis.leads.push(format!(
             "the configuration loses {} at {}, for a reason that has no name",
@@ -44,8 +44,7 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
     let mut primary = named.remove(0);
     primary.grade = grade(first, &doubts);
     primary.evidence.splice(0..0, kernel_says(case, first));
-    complete(&mut primary, &later);
-    super::keep_open(&mut primary, &later);
+    super::mend_on(case, &mut primary, &mut later);
     let known: Vec<Finding> = named.into_iter().chain(later).collect();
     if doubts.iter().any(|(_, opaque)| may_divert(opaque)) {
         tell_doubts(case, &doubts, &mut diagnosis);

@@ -314,7 +314,7 @@ impl Walk<'_> {
         }
         self.translate_destination(trail, device, &mut packet);
         let (input, refusal) = if ipv6 {
-            (self.route_input_v6(device, &packet), None)
+            self.route_input_v6(device, &packet)
         } else {
             self.route_input(device, packet.src, packet.dst, packet.mark, packet.tos)
         };
@@ -335,7 +335,9 @@ impl Walk<'_> {
                 Decision::NoRoute { .. }
                 | Decision::RouteKind { .. }
                 | Decision::PolicyRule { .. }
-                | Decision::NotForwarding { .. } => "ip_error",
+                | Decision::NotForwarding { .. }
+                    if !ipv6 => "ip_error",
+                _ if ipv6 => "ip6_pkt_drop",
                 _ => "ip_route_input_slow",
             };
             trail.block(Place::at(device, function), decision);

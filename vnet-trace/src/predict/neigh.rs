@@ -286,6 +286,9 @@ impl Walk<'_> {
         {
             return loss(Place::at(last, "net_dev_start_xmit"), Decision::RemoteSilent);
         }
+        if let Some((station, sysctl)) = self.switched_off_owner(device, next) {
+            return loss(Place::at(station, "ip6_rcv_core"), Decision::Ipv6Disabled { sysctl });
+        }
         let function = if next.is_ipv6() { "ndisc_solicit" } else { "arp_solicit" };
         loss(Place::at(device, function), Decision::NoOwner { address: next, gateway })
     }

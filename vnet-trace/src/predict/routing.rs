@@ -66,6 +66,12 @@ impl Walk<'_> {
                 Some((out, flow.dst, false))
             }
             Err(refusal) => {
+                if refusal == Refusal::NoRoute
+                    && let Some((device, sysctl)) = self.switched_off_way(netns, flow.dst)
+                {
+                    trail.block(Place::at(device, function), Decision::Ipv6Disabled { sysctl });
+                    return None;
+                }
                 let decision = self.refusal(netns, flow, &refusal);
                 let dead = match &decision {
                     Decision::NoRoute { dead, .. } => *dead,
@@ -259,31 +265,37 @@ impl Walk<'_> {
     }
 
     /// ip6_route_input.
-    pub fn route_input_v6(&mut self, device: Device, packet: &Packet) -> Option<Input> {
+    pub fn route_input_v6(&self, device: Device, packet: &Packet) -> (Option<Input>, Option<Decision>) {
         let netns = self.netns(device.netns);
         if packet.dst.is_multicast() {
-            return Some(Input::Local(None));
+            return (Some(Input::Local(None)), None);
         }
         let link_local = matches!(packet.dst, IpAddr::V6(address) if address.is_unicast_link_local());
         if link_local {
-            return netns
-                .addresses_of(device.ifindex)
-                .any(|entry| entry.address == packet.dst)
-                .then_some(Input::Local(None));
+            let own = netns.addresses_of(device.ifindex).any(|entry| entry.address == packet.dst);
+            return (own.then_some(Input::Local(None)), None);
         }
         let flow = Flow {
             src: Some(packet.src),
             iif: Some(device.ifindex),
             mark: packet.mark,
-            protocol: 58,
+            tos: packet.tos,
+            protocol: packet.protocol(),
             ..Flow::to(packet.dst)
         };
         match fib::lookup(netns, &flow) {
             Ok(found) if matches!(netns.routes[found.route].kind, RouteKind::Local | RouteKind::Anycast) => {
-                Some(Input::Local(Some(found.route)))
+                (Some(Input::Local(Some(found.route))), None)
             }
-            Ok(found) => Some(Input::Forward(found)),
-            Err(_) => None,
+            Ok(found) => (Some(Input::Forward(found)), None),
+            // ip6_pkt_discard and ip6_pkt_prohibit, whether the host forwards or not.
+            Err(lost) => {
+                let decision = match self.switched_off_way(netns, packet.dst) {
+                    Some((_, sysctl)) if lost == Refusal::NoRoute => Decision::Ipv6Disabled { sysctl },
+                    _ => self.refusal(netns, &flow, &lost),
+                };
+                (without(netns, &flow, &lost).map(Input::Forward), Some(decision))
+            }
         }
     }
 
