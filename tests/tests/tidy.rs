@@ -62,6 +62,12 @@ const RULES: &[Rule] = &[
     },
     Rule { module: "diagnose", modules: &["model", "predict"], crates: &["serde", "ipnet"], never: WORLD },
     Rule {
+        module: "rebuild",
+        modules: &["model", "predict", "diagnose"],
+        crates: &["serde_json", "ipnet", "thiserror"],
+        never: WORLD,
+    },
+    Rule {
         module: "present",
         modules: &["model", "packet", "diagnose", "lab"],
         crates: ANY,
@@ -69,7 +75,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "lab",
-        modules: &["collect", "model", "packet", "correlate", "reconstruct", "predict", "diagnose"],
+        modules: &["collect", "model", "packet", "correlate", "reconstruct", "predict", "diagnose", "rebuild"],
         crates: ANY,
         never: &["println!", "print!", "unsafe"],
     },

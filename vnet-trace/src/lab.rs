@@ -15,6 +15,7 @@
 
 pub mod answer;
 pub mod embedded;
+pub mod export;
 pub mod matrix;
 pub mod needs;
 pub mod process;

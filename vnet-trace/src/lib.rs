@@ -14,4 +14,5 @@ pub mod model;
 pub mod packet;
 pub mod predict;
 pub mod present;
+pub mod rebuild;
 pub mod reconstruct;

@@ -5,7 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Exit, Failure};
+use crate::ask;
+use crate::cli::output::Unwritable;
+use crate::cli::{Exit, Failure, last, terminal};
+use crate::lab;
+use crate::lab::export::{ExportError, Naming};
 use crate::lab::matrix::{Matrix, Score};
 use crate::lab::needs::Machine;
 use crate::lab::run::{Manner, Options, Part};
@@ -45,6 +49,8 @@ enum Action {
     /// Run labs: build the network, ask, compare the answer, carry out the fix, ping again
     #[command(after_help = "Exit code: 0 as the labs say, 1 not, 77 all skipped for an unmet need, 2 anything else.")]
     Run(RunArgs),
+    /// Make a lab of a recording: the network that it shows, the question, the answer, the fix
+    Export(ExportArgs),
     /// Build a lab and open a shell in it; everything ends with the shell
     Shell {
         /// A lab's id, or a lab file
@@ -53,6 +59,19 @@ enum Action {
         #[arg(long, hide = true)]
         inside: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    /// A recording (.vtr)
+    #[arg(value_name = "FILE.vtr")]
+    recording: PathBuf,
+    /// Where the lab goes; its name is the lab's id [default: standard output]
+    #[arg(short, long, value_name = "FILE.toml")]
+    output: Option<PathBuf>,
+    /// Other names and addresses, the same one for the same one everywhere
+    #[arg(long)]
+    redact: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +135,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         Action::Run(args) if args.inside => run_inside(&args),
         Action::Run(args) => run_labs(&args),
+        Action::Export(args) => export(&args),
         Action::Shell { lab, inside } => shell(&lab, inside),
     }
 }
@@ -139,6 +159,28 @@ fn list(named: &[OsString], source: bool, unmet: bool, json: bool) -> Result<Exi
     }
     let text = if json { present::lab::list_json(&labs) } else { present::lab::list(&labs) };
     write!(std::io::stdout(), "{text}")?;
+    Ok(Exit::Good)
+}
+
+fn export(args: &ExportArgs) -> Result<Exit, Failure> {
+    let answer = ask::judge(last::read(&args.recording)?);
+    let named = args.output.as_deref().unwrap_or(&args.recording);
+    let stem = named.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let id: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let id = id.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    let id = if id.is_empty() { "recording" } else { &id };
+    let naming = if args.redact { Naming::Redacted } else { Naming::Kept };
+    let text = lab::export::export(id, &answer.recording, &answer.diagnosis, naming).map_err(|error| {
+        let help = match error {
+            ExportError::Undecided => Some("`vnet-trace explain FILE.vtr` shows what is known".to_owned()),
+            _ => None,
+        };
+        Failure::new(error, help)
+    })?;
+    match &args.output {
+        Some(path) => std::fs::write(path, text).map_err(|source| Failure::new(Unwritable::at(path, source), None))?,
+        None => terminal::print(&text)?,
+    }
     Ok(Exit::Good)
 }
 

@@ -28,6 +28,8 @@ pub struct Lab {
     pub setup: String,
     /// Shell script for `bash -eu` that mends it. Empty for a healthy lab.
     pub fix: String,
+    /// Why a lost lab has no fix.
+    pub no_fix: Option<String>,
     /// What is asked.
     pub probe: Probe,
     /// The right answer.
@@ -52,6 +54,15 @@ pub struct Probe {
     /// `-M do`: do not fragment.
     #[serde(default)]
     pub df: bool,
+    /// `-t`: TTL or hop limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u8>,
+    /// `-m`: fwmark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// `-Q`: type of service or traffic class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tos: Option<u8>,
     /// The asker binds its socket hard to the device, as busybox's ping does.
     #[serde(default)]
     pub bind: bool,
@@ -178,6 +189,7 @@ struct File {
     setup: String,
     #[serde(default)]
     fix: String,
+    no_fix: Option<String>,
     probe: Probe,
     expect: Expect,
 }
@@ -232,7 +244,7 @@ impl Lab {
             (Verdict::Delivered, Some(_)) => {
                 return Err(wrong("expect.cause", "is given, and the verdict is delivered".into()));
             }
-            (Verdict::Lost, Some(_)) if raw.fix.trim().is_empty() => {
+            (Verdict::Lost, Some(_)) if raw.fix.trim().is_empty() && raw.no_fix.is_none() => {
                 return Err(wrong("fix", "is missing, and the verdict is lost".into()));
             }
             _ => {}
@@ -247,6 +259,7 @@ impl Lab {
             kernel,
             setup: raw.setup,
             fix: raw.fix,
+            no_fix: raw.no_fix,
             probe: raw.probe,
             expect: raw.expect,
         })
@@ -254,7 +267,7 @@ impl Lab {
 }
 
 impl Probe {
-    /// The arguments that `vnet-trace ping` and ping(8) share, without the count: `-I`, `-s`, `-M do`.
+    /// The arguments that `vnet-trace ping` and ping(8) share, without the count: `-I`, `-s`, `-t`, `-m`, `-Q`, `-M do`.
     pub fn shaping_args(&self) -> Vec<String> {
         let mut args = Vec::new();
         if let Some(iface) = &self.iface {
@@ -262,6 +275,10 @@ impl Probe {
         }
         if let Some(size) = self.size {
             args.extend(["-s".to_owned(), size.to_string()]);
+        }
+        let numbers = [("-t", self.ttl.map(u32::from)), ("-m", self.mark), ("-Q", self.tos.map(u32::from))];
+        for (flag, number) in numbers {
+            args.extend(number.map(|number| [flag.to_owned(), number.to_string()]).into_iter().flatten());
         }
         if self.df {
             args.extend(["-M".to_owned(), "do".to_owned()]);
