@@ -11,9 +11,11 @@
 
 mod kernel;
 mod machine;
+mod matrix;
 mod userland;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +23,7 @@ use anyhow::{Context, Result, bail};
 use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
 use machine::{Accelerator, End, Machine};
+use matrix::{Came, Cell, Measure};
 
 /// Oldest to newest: a long-term kernel of each age, and the newest.
 const ALL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.2"];
@@ -41,6 +44,15 @@ const SUBSET: &[&str] = &[
     "two-netns-bridge",
 ];
 
+/// Asks about the machine itself, with nothing else running, and says when the tool asked and how much memory it had.
+const MEASURE: &str = r#"
+import json, resource, subprocess, sys
+asked = subprocess.run(["vnet-trace", "ping", "--json", "-c", "1", "127.0.0.1"], capture_output=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+ready = json.loads(asked.stdout)["timing_ms"]["ready"]
+json.dump({"ready_ms": ready, "peak_kb": peak}, open(sys.argv[1], "w"))
+"#;
+
 /// Arguments of `vm`.
 #[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -59,6 +71,12 @@ pub struct Args {
     /// Try each lab's own fix as well
     #[arg(long)]
     own_fix: bool,
+    /// Only judge the answers: do not carry out the fixes
+    #[arg(long, conflicts_with = "own_fix")]
+    no_fix: bool,
+    /// Only write tests/kernels.md from the runs so far
+    #[arg(long)]
+    table: bool,
     /// Labs at a time in each machine: they mostly wait
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: u16,
@@ -87,17 +105,11 @@ impl Args {
     }
 }
 
-/// Which answers one kernel and tier gave.
-#[derive(Default)]
-struct Score {
-    right: Vec<String>,
-    undecided: Vec<String>,
-    wrong: Vec<String>,
-    skipped: Vec<String>,
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if args.table {
+        return matrix::write(&shell::target_folder().join("vm"));
+    }
     setup::install(&[Purpose::Build, Purpose::Labs, Purpose::Vm])?;
     let kernels: Vec<&str> = match (args.all, args.kernels.is_empty()) {
         (true, _) => ALL.to_vec(),
@@ -109,7 +121,6 @@ pub fn run(args: &Args) -> Result<()> {
     let userland = userland::archive(&folder, &program, &args.with)?;
 
     let mut failed = Vec::new();
-    let mut table: BTreeMap<String, Score> = BTreeMap::new();
     for series in kernels {
         let kernel = kernel::get(&folder, series)?;
         let machine = Machine {
@@ -117,73 +128,90 @@ pub fn run(args: &Args) -> Result<()> {
             userland: &userland,
             accelerator: Accelerator::choose(&folder, &kernel, &userland)?,
             folder: folder.join("run").join(series),
-            script: script(args),
+            script: script(args)?,
             timeout: args.timeout,
             verbose: args.verbose,
         };
         let end = machine.run()?;
+        let good = matches!(end.end, End::Good);
         if let End::Bad(why) = &end.end {
             failed.push(format!("{series}: {why}"));
         }
-        if args.command.is_empty() {
-            for (tier, score) in scores(&end.results)? {
-                let result = if matches!(end.end, End::Good) && score.wrong.is_empty() { "pass" } else { "fail" };
-                println!(
-                    "vm {series} tier={tier} release={} result={result} right={} undecided={} wrong={} skipped={} seconds={:.0}",
-                    kernel.release,
-                    score.right.len(),
-                    score.undecided.len(),
-                    score.wrong.len(),
-                    score.skipped.len(),
-                    end.seconds,
-                );
-                for (what, labs) in
-                    [("undecided", &score.undecided), ("wrong", &score.wrong), ("skipped", &score.skipped)]
-                {
-                    for lab in labs {
-                        println!("   {what}: {lab}");
-                    }
-                }
-                if !score.wrong.is_empty() {
-                    failed.push(format!("{series}, {tier}: {} labs are wrong", score.wrong.len()));
-                }
-                table.insert(format!("{series} {tier}"), score);
-            }
-        } else {
+        if !args.command.is_empty() {
             print!("{}", end.output);
-            let result = if matches!(end.end, End::Good) { "pass" } else { "fail" };
+            let result = if good { "pass" } else { "fail" };
             println!("vm {series} release={} result={result} seconds={:.0}", kernel.release, end.seconds);
+            continue;
+        }
+        for (tier, mut cell) in cells(&end.results)? {
+            cell.release.clone_from(&kernel.release);
+            matrix::keep(&folder, series, &tier, &cell)?;
+            let unexpected = matrix::judge(series, &tier, &cell)?;
+            let result = if good && unexpected.is_empty() { "pass" } else { "fail" };
+            println!("{}", line(series, &tier, &cell, result, end.seconds)?);
+            for (lab, run) in cell.labs.iter().filter(|(_, run)| run.came != Came::Right) {
+                println!("   {}: {lab}: {}", format!("{:?}", run.came).to_lowercase(), run.why);
+            }
+            failed.extend(unexpected.into_iter().map(|what| format!("{series}, {tier}: {what}")));
         }
     }
+    if args.all {
+        matrix::write(&folder)?;
+    }
     if !failed.is_empty() {
-        bail!("{}", failed.join("; "));
+        bail!("{}", failed.join("\n"));
     }
     Ok(())
 }
 
+/// The line for scripts.
+fn line(series: &str, tier: &str, cell: &Cell, result: &str, seconds: f64) -> Result<String> {
+    let mut line = format!("vm {series} tier={tier} release={} result={result}", cell.release);
+    for came in [Came::Right, Came::Undecided, Came::Wrong, Came::Unfit, Came::Skipped] {
+        let count = cell.labs.values().filter(|run| run.came == came).count();
+        write!(line, " {}={count}", format!("{came:?}").to_lowercase())?;
+    }
+    if let Some(ready) = cell.measure.ready_ms {
+        write!(line, " ready_ms={ready:.0}")?;
+    }
+    if let Some(peak) = cell.measure.peak_kb {
+        write!(line, " peak_kb={peak}")?;
+    }
+    write!(line, " seconds={seconds:.0}")?;
+    Ok(line)
+}
+
 /// What the guest's bash does. Its exit code is the verdict of the run; /out comes back.
-fn script(args: &Args) -> String {
+fn script(args: &Args) -> Result<String> {
     if !args.command.is_empty() {
-        return args.command.join(" ");
+        return Ok(args.command.join(" "));
     }
     let tiers = if args.tiers.is_empty() { vec!["default".to_owned()] } else { args.tiers.clone() };
     let labs = if args.labs.is_empty() { "--all".to_owned() } else { args.labs.join(" ") };
-    let own_fix = if args.own_fix { "--own-fix" } else { "" };
+    let fix = if args.own_fix {
+        "--own-fix"
+    } else if args.no_fix {
+        "--no-tool-fix"
+    } else {
+        ""
+    };
     let mut script = String::from("failed=0\n");
     for tier in tiers {
         let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
         let jobs = args.jobs;
-        let run = format!("{environment}vnet-trace lab run {own_fix} --jobs {jobs} -o /out/{tier}.json {labs}");
+        let run = format!("{environment}vnet-trace lab run {fix} --jobs {jobs} -o /out/{tier}.json {labs}");
         // The labs' own failures are in the report; only a run that came to nothing is the script's.
-        script += &run;
-        script += "\ncase $? in 0|1|77) ;; *) failed=1;; esac\n";
+        writeln!(script, "{run}\ncase $? in 0|1|77) ;; *) failed=1;; esac")?;
+        // One question on an otherwise idle machine: when it asks, and its peak memory.
+        writeln!(script, "{environment}python3 -c '{MEASURE}' /out/{tier}.measure")?;
     }
-    script + "exit $failed\n"
+    script += "exit $failed\n";
+    Ok(script)
 }
 
-/// tier → score, from the reports that came back.
-fn scores(results: &Path) -> Result<BTreeMap<String, Score>> {
-    let mut scores = BTreeMap::new();
+/// tier → what its labs came to, from the reports that came back.
+fn cells(results: &Path) -> Result<BTreeMap<String, Cell>> {
+    let mut cells = BTreeMap::new();
     for entry in std::fs::read_dir(results).context("nothing came back")? {
         let path = entry?.path();
         let (Some(tier), true) = (path.file_stem(), path.extension().is_some_and(|ending| ending == "json")) else {
@@ -191,35 +219,16 @@ fn scores(results: &Path) -> Result<BTreeMap<String, Score>> {
         };
         let reports: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(&path)?)
             .with_context(|| format!("{} is no report", path.display()))?;
-        let mut score = Score::default();
-        for report in &reports {
-            let id = report["id"].as_str().unwrap_or("?");
-            match report["result"].as_str() {
-                Some("pass") => score.right.push(id.to_owned()),
-                Some("skipped") => score.skipped.push(format!("{id}: {}", words(&report["unmet"]))),
-                _ if report["given"]["verdict"] == "undecided" => {
-                    score.undecided.push(format!("{id}: {}", words(&report["misses"])));
-                }
-                _ => score.wrong.push(format!("{id}: {}", words(&report["misses"]))),
-            }
-        }
-        scores.insert(tier.to_string_lossy().into_owned(), score);
+        // Without Python there, nothing was measured.
+        let measure = std::fs::read(path.with_extension("measure"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_else(Measure::default);
+        let labs = reports.iter().map(matrix::read).collect();
+        cells.insert(tier.to_string_lossy().into_owned(), Cell { release: String::new(), measure, labs });
     }
-    if scores.is_empty() {
+    if cells.is_empty() {
         bail!("the machine gave no reports");
     }
-    Ok(scores)
-}
-
-/// A list of strings or of objects, in one line.
-fn words(list: &serde_json::Value) -> String {
-    let word = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Object(fields) if fields.contains_key("what") => {
-            let field = |name: &str| fields.get(name).and_then(|value| value.as_str()).unwrap_or("");
-            format!("{} is {}, not {}", field("what"), field("got"), field("want"))
-        }
-        other => other.to_string(),
-    };
-    list.as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join("; ")
+    Ok(cells)
 }

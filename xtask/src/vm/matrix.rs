@@ -1,0 +1,251 @@
+//! The matrix of labs × kernels × tiers: what is kept of each run, what is expected of it, and the page that shows it.
+//!
+//! Every run leaves its reports under `target/vm/matrix`, a lab's newest in place of its older one, so that the matrix can
+//! be put together from runs that take hours on an emulated processor. `tests/kernels.toml` lists what a kernel or a tier
+//! cannot tell; `tests/kernels.md` shows what was run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::shell;
+
+/// What a lab's run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Came {
+    /// As the lab says.
+    Right,
+    /// No cause was named.
+    Undecided,
+    /// Another answer than the lab's.
+    Wrong,
+    /// The answer is right, something around it is not: a script of the lab, a ping after the fix.
+    Unfit,
+    /// The kernel lacks what the lab needs.
+    Skipped,
+}
+
+/// A lab's newest run on one kernel with one tier.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// What it came to.
+    pub came: Came,
+    /// Why it is not right, or what is missing.
+    #[serde(default)]
+    pub why: String,
+    /// How sure the answer was: witnessed, deduced, suspected.
+    #[serde(default)]
+    pub grade: String,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+/// What the tool needs on that kernel with that tier, on an idle host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measure {
+    /// From start until it asks, in milliseconds.
+    pub ready_ms: Option<f64>,
+    /// Peak memory in kilobytes.
+    pub peak_kb: Option<u64>,
+}
+
+/// Everything about one kernel and tier.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cell {
+    /// The kernel's own name.
+    pub release: String,
+    /// The tier that the tool really had.
+    #[serde(default)]
+    pub measure: Measure,
+    /// Lab → its newest run.
+    pub labs: BTreeMap<String, Run>,
+}
+
+/// A line of `tests/kernels.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// Labs, by id.
+    labs: Vec<String>,
+    /// Kernels; without any, all.
+    #[serde(default)]
+    kernels: Vec<String>,
+    /// Tiers; without any, all.
+    #[serde(default)]
+    tiers: Vec<String>,
+    /// What comes instead of the right answer.
+    answer: Came,
+    /// Why it can't be told there.
+    because: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default)]
+    expected: Vec<Expected>,
+}
+
+impl Expected {
+    fn covers(&self, series: &str, tier: &str, lab: &str) -> bool {
+        let holds = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
+        self.labs.iter().any(|one| one == lab) && holds(&self.kernels, series) && holds(&self.tiers, tier)
+    }
+}
+
+/// The reading of one lab's report.
+pub fn read(report: &serde_json::Value) -> (String, Run) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let misses = report["misses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (came, why) = match report["result"].as_str() {
+        Some("pass") => (Came::Right, String::new()),
+        Some("skipped") => (Came::Skipped, words(&report["unmet"])),
+        _ if report["given"]["verdict"] == "undecided" => (Came::Undecided, words(&report["misses"])),
+        _ if misses.iter().any(|miss| miss["kind"] == "differs") => (Came::Wrong, words(&report["misses"])),
+        _ => (Came::Unfit, words(&report["misses"])),
+    };
+    let milliseconds = report["phases"].as_array().into_iter().flatten().filter_map(|phase| phase["ms"].as_f64());
+    let seconds = milliseconds.sum::<f64>() / 1000.0;
+    (text(&report["id"]), Run { came, why, grade: text(&report["given"]["primary"]["grade"]), seconds })
+}
+
+/// A list of strings or of misses, in one line.
+fn words(list: &serde_json::Value) -> String {
+    let word = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Object(fields) => {
+            let field = |name: &str| fields.get(name).and_then(serde_json::Value::as_str).unwrap_or("");
+            match field("kind") {
+                "differs" => format!("{} is {}, not {}", field("what"), field("got"), field("want")),
+                kind => format!("{kind}: {}", field("detail").split_whitespace().collect::<Vec<_>>().join(" ")),
+            }
+        }
+        other => other.to_string(),
+    };
+    list.as_array().into_iter().flatten().map(word).collect::<Vec<_>>().join("; ")
+}
+
+fn file(folder: &Path, series: &str, tier: &str) -> PathBuf {
+    folder.join("matrix").join(format!("{series}-{tier}.json"))
+}
+
+/// Puts a run's labs into what is kept.
+pub fn keep(folder: &Path, series: &str, tier: &str, new: &Cell) -> Result<()> {
+    let path = file(folder, series, tier);
+    let mut cell: Cell =
+        std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    cell.release.clone_from(&new.release);
+    cell.measure.ready_ms = new.measure.ready_ms.or(cell.measure.ready_ms);
+    cell.measure.peak_kb = new.measure.peak_kb.or(cell.measure.peak_kb);
+    cell.labs.extend(new.labs.clone());
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(&path, serde_json::to_vec_pretty(&cell)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What is not as `tests/kernels.toml` says: answers that should be right and are not, and lines that have grown stale.
+pub fn judge(series: &str, tier: &str, cell: &Cell) -> Result<Vec<String>> {
+    let path = shell::workspace().join("tests/kernels.toml");
+    let table: Table = match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{} is not as it should be", path.display()))?,
+        Err(_) => Table::default(),
+    };
+    let known = lab_names()?;
+    if let Some(unknown) = table.expected.iter().flat_map(|line| &line.labs).find(|lab| !known.contains(*lab)) {
+        bail!("{}: there is no lab {unknown}", path.display());
+    }
+    let mut found = Vec::new();
+    for (lab, run) in &cell.labs {
+        let line = table.expected.iter().find(|line| line.covers(series, tier, lab));
+        match (run.came, line) {
+            // A wrong cause is never what is expected.
+            (Came::Wrong, _) => found.push(format!("wrong: {lab}: {}", run.why)),
+            (Came::Right, Some(line)) => {
+                found.push(format!("stale: {lab} is right, but tests/kernels.toml says: {}", line.because));
+            }
+            (Came::Undecided | Came::Unfit, line) if line.is_none_or(|line| line.answer != run.came) => {
+                found.push(format!("{:?}: {lab}: {}", run.came, run.why).to_lowercase());
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn lab_names() -> Result<BTreeSet<String>> {
+    let folder = shell::workspace().join("vnet-trace/labs");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect())
+}
+
+/// Writes `tests/kernels.md` from what is kept.
+pub fn write(folder: &Path) -> Result<()> {
+    let total = lab_names()?.len();
+    let mut cells: Vec<(String, String, Cell)> = Vec::new();
+    for entry in std::fs::read_dir(folder.join("matrix")).context("nothing was run yet")? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((series, tier)) = name.split_once('-') else { continue };
+        let cell = serde_json::from_slice(&std::fs::read(&path)?)
+            .with_context(|| format!("{} is no matrix", path.display()))?;
+        cells.push((series.to_owned(), tier.to_owned(), cell));
+    }
+    let age = |series: &str| -> Vec<u32> { series.split('.').filter_map(|part| part.parse().ok()).collect() };
+    cells.sort_by_key(|(series, tier, _)| (age(series), tier.clone()));
+
+    let mut page = String::from(
+        "# Labs on other kernels\n\nWritten by `cargo xtask vm --table` (and at the end of `cargo xtask vm --all`) from the runs \
+         in QEMU. `default` is the tier that the program\nchooses by itself. Times are of an emulated processor without KVM. \
+         A lab that is *unfit* got the right answer, and something around it failed.\n\n",
+    );
+    writeln!(
+        page,
+        "| kernel | tier | run of {total} | right | undecided | wrong | unfit | skipped | labs' time, s | ready, ms | peak memory, MB |"
+    )?;
+    writeln!(page, "|---|---|---|---|---|---|---|---|---|---|---|")?;
+    for (_, tier, cell) in &cells {
+        let count = |came: Came| cell.labs.values().filter(|run| run.came == came).count();
+        let time: f64 = cell.labs.values().map(|run| run.seconds).sum();
+        let ready = cell.measure.ready_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.0}"));
+        let peak = cell.measure.peak_kb.map_or_else(|| "–".to_owned(), |kb| format!("{:.1}", kb as f64 / 1024.0));
+        writeln!(
+            page,
+            "| {} | {tier} | {} | {} | {} | {} | {} | {} | {time:.0} | {ready} | {peak} |",
+            cell.release,
+            cell.labs.len(),
+            count(Came::Right),
+            count(Came::Undecided),
+            count(Came::Wrong),
+            count(Came::Unfit),
+            count(Came::Skipped),
+        )?;
+    }
+    for (title, came) in
+        [("Wrong", Came::Wrong), ("Undecided", Came::Undecided), ("Unfit", Came::Unfit), ("Skipped", Came::Skipped)]
+    {
+        // lab and reason → where
+        let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for (series, tier, cell) in &cells {
+            for (lab, run) in cell.labs.iter().filter(|(_, run)| run.came == came) {
+                found.entry((lab.clone(), run.why.clone())).or_default().push(format!("{series} {tier}"));
+            }
+        }
+        if found.is_empty() {
+            continue;
+        }
+        writeln!(page, "\n## {title}\n\n| lab | where | why |\n|---|---|---|")?;
+        for ((lab, why), places) in found {
+            let why: String = why.replace('|', "/").chars().take(240).collect();
+            writeln!(page, "| {lab} | {} | {why} |", places.join(", "))?;
+        }
+    }
+    let path = shell::workspace().join("tests/kernels.md");
+    std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}
