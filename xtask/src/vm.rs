@@ -53,6 +53,9 @@ ready = json.loads(asked.stdout)["timing_ms"]["ready"]
 json.dump({"ready_ms": ready, "peak_kb": peak}, open(sys.argv[1], "w"))
 "#;
 
+/// An emulated processor is ten to thirty times slower than a real one: so many times longer its labs may take.
+const SLOW: u32 = 10;
+
 /// Arguments of `vm`.
 #[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -83,6 +86,9 @@ pub struct Args {
     /// Use the quickly built program: slower there
     #[arg(long)]
     dev: bool,
+    /// A built program to take instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    program: Option<PathBuf>,
     /// A file of this machine to have there under the same path, with its libraries
     #[arg(long, value_name = "FILE")]
     with: Vec<PathBuf>,
@@ -117,8 +123,13 @@ pub fn run(args: &Args) -> Result<()> {
         (false, false) => args.kernels.iter().map(String::as_str).collect(),
     };
     let folder = shell::target_folder().join("vm");
-    let program = shell::build_program(if args.dev { Profile::Dev } else { Profile::Release })?;
-    let userland = userland::archive(&folder, &program, &args.with)?;
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => shell::build_program(if args.dev { Profile::Dev } else { Profile::Release })?,
+    };
+    // Of this run alone: others may be under way, with other programs and on other kernels.
+    let own = folder.join(format!("userland-{}", std::process::id()));
+    let userland = userland::archive(&own, &program, &args.with)?;
 
     let mut failed = Vec::new();
     for series in kernels {
@@ -155,6 +166,7 @@ pub fn run(args: &Args) -> Result<()> {
             failed.extend(unexpected.into_iter().map(|what| format!("{series}, {tier}: {what}")));
         }
     }
+    std::fs::remove_dir_all(&own)?;
     if args.all {
         matrix::write(&folder)?;
     }
@@ -199,7 +211,7 @@ fn script(args: &Args) -> Result<String> {
     for tier in tiers {
         let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
         let jobs = args.jobs;
-        let run = format!("{environment}vnet-trace lab run {fix} --jobs {jobs} -o /out/{tier}.json {labs}");
+        let run = format!("{environment}vnet-trace lab run {fix} --slow {SLOW} --jobs {jobs} -o /out/{tier}.json {labs}");
         // The labs' own failures are in the report; only a run that came to nothing is the script's.
         writeln!(script, "{run}\ncase $? in 0|1|77) ;; *) failed=1;; esac")?;
         // One question on an otherwise idle machine: when it asks, and its peak memory.

@@ -116,6 +116,9 @@ struct RunArgs {
     /// How long a mended network may take to carry the first reply
     #[arg(long, hide = true, value_name = "SECONDS", default_value_t = 35)]
     reply_within: u32,
+    /// How many times longer than usual everything may take, on an emulated machine
+    #[arg(long, hide = true, value_name = "TIMES", default_value_t = 1)]
+    slow: u32,
     /// Internal: this is the lab's own process
     #[arg(long, hide = true)]
     inside: bool,
@@ -246,6 +249,7 @@ fn options(args: &RunArgs, executable: &Path) -> Options {
         manner: if args.predict { Manner::Foretell } else { Manner::Ask },
         verbose: args.verbose,
         reply_within: Duration::from_secs(u64::from(args.reply_within)),
+        slow: args.slow,
     }
 }
 

@@ -28,8 +28,9 @@ use crate::model::netfilter::{Backend, Chain, Family, Hook, Listing, Ruleset, Ru
 use super::iptables::parse_iptables_save;
 use super::nft::{kernel, parse_nft_json};
 
-/// Time for all programs together that suits a snapshot.
-pub const DEADLINE: Duration = Duration::from_millis(2500);
+/// Time for all programs together that suits a snapshot. They need some ten milliseconds; a machine under load or an emulated
+/// one was seen to need more than two seconds, and without the rules the answer is worth little.
+pub const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Output kept as it is at most; more is only parsed.
 const MAX_LISTING: usize = 512 << 10;

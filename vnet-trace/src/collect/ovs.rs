@@ -24,7 +24,7 @@ pub mod rpc;
 use rpc::RpcError;
 
 /// What a daemon that does not answer may cost.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(6);
 /// Flows kept of one bridge.
 const FLOWS: usize = 20_000;
 

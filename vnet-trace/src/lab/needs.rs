@@ -15,7 +15,7 @@ use super::sandbox::Sandbox;
 use super::spec::{Lab, Need};
 
 /// No check takes longer.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The needs that are not met, by name, a kernel bound last. Empty means that the lab can run.
 pub fn unmet(lab: &Lab, sandbox: &Sandbox) -> Vec<String> {

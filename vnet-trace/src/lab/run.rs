@@ -59,6 +59,8 @@ pub struct Options {
     pub tool_fix: bool,
     /// How long a mended network may take to carry the first reply: a bridge port with STP takes up to 30 s to forward.
     pub reply_within: Duration,
+    /// How many times longer than usual the tool and the scripts may take.
+    pub slow: u32,
     /// Let the tool foretell instead of ask, and see that it sends nothing.
     pub manner: Manner,
     /// Write each phase's start and the tool's command to standard error.
@@ -214,7 +216,7 @@ impl Run<'_> {
 
         let no_answer = |detail| Miss::NoAnswer { detail };
         let listening = (self.options.manner == Manner::Foretell).then(Silence::listen);
-        let asked = match run_to_deadline(&mut command, TOOL_DEADLINE) {
+        let asked = match run_to_deadline(&mut command, TOOL_DEADLINE * self.options.slow) {
             Ok(asked) => asked,
             Err(error) => {
                 self.report.miss(no_answer(chain(&error)));
@@ -303,7 +305,7 @@ impl Run<'_> {
     }
 
     fn script(&mut self, name: &str, text: &str) -> Option<Finished> {
-        let detail = match run_to_deadline(&mut self.sandbox.script(text), SCRIPT_DEADLINE) {
+        let detail = match run_to_deadline(&mut self.sandbox.script(text), SCRIPT_DEADLINE * self.options.slow) {
             Ok(done) if done.status.success() => return Some(done),
             Ok(done) => format!("{}{}", done.ending(), last_lines(&done.output())),
             Err(error) => chain(&error),

@@ -96,10 +96,11 @@ fn run_one(named: &Named, plan: &Plan) -> LabReport {
 }
 
 fn run_part(named: &Named, part: Part, plan: &Plan) -> LabReport {
-    let Options { program, plain_ping, tool_fix, manner, verbose, reply_within } = &plan.options;
+    let Options { program, plain_ping, tool_fix, manner, verbose, reply_within, slow } = &plan.options;
     let mut command = Command::new(&plan.executable);
     command.args(["lab", "run", "--inside", "--json"]).arg("--program").arg(program);
     command.arg("--reply-within").arg(reply_within.as_secs().to_string());
+    command.arg("--slow").arg(slow.to_string());
     for (flag, given) in [
         ("--inside-own-fix", part == Part::OwnFix),
         ("--plain-ping", *plain_ping),
@@ -118,23 +119,23 @@ fn run_part(named: &Named, part: Part, plan: &Plan) -> LabReport {
         report.miss(Miss::Runner { detail });
         report
     };
-    match start_and_wait(&mut command) {
+    match start_and_wait(&mut command, PROCESS_DEADLINE * *slow) {
         Ok((Ended::ByItself(status), text)) => {
             serde_json::from_str(&text).unwrap_or_else(|_| failed(format!("its process ended with {status}")))
         }
         Ok((Ended::AtDeadline, _)) => {
-            failed(format!("its process did not end within {} s", PROCESS_DEADLINE.as_secs()))
+            failed(format!("its process did not end within {} s", (PROCESS_DEADLINE * *slow).as_secs()))
         }
         Ok((Ended::Interrupted, _)) => failed("interrupted".to_owned()),
         Err(error) => failed(format!("cannot start {}: {error}", Path::new(command.get_program()).display())),
     }
 }
 
-fn start_and_wait(command: &mut Command) -> std::io::Result<(Ended, String)> {
+fn start_and_wait(command: &mut Command, deadline: Duration) -> std::io::Result<(Ended, String)> {
     let mut output: File = tempfile::tempfile()?;
     let child =
         command.env(PARENT, std::process::id().to_string()).stdin(Stdio::null()).stdout(output.try_clone()?).spawn()?;
-    let ended = process::wait_gently(child, PROCESS_DEADLINE)?;
+    let ended = process::wait_gently(child, deadline)?;
     let mut text = String::new();
     output.rewind()?;
     output.read_to_string(&mut text)?;
