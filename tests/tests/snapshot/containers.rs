@@ -140,7 +140,7 @@ fn asked() -> Result<(), Failed> {
     let inhabitant = Inhabitant::start()?;
     let engine = Engine::of(inhabitant.pid())?;
     for place in [["--container", "web"], ["-N", "container:web"]] {
-        let (answer, error) = engine.run(&["predict", "--json", place[0], place[1], "10.9.0.1"])?;
+        let (answer, error) = engine.run(&["ping", "--json", "-c", "1", place[0], place[1], "10.9.0.1"])?;
         same("verdict", answer["verdict"].as_str(), Some("delivered")).map_err(|_| error)?;
         same("netns", answer["question"]["netns"].as_str(), Some("we\\u{1b}b"))?;
     }

@@ -36,12 +36,8 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
     let mut addresses = vec![resolved.address];
     addresses.extend(source(options));
-    let request = snapshot::Request {
-        asked: place,
-        addresses,
-        protocol: asked.protocol,
-        ..snapshot::Request::default()
-    };
+    let request =
+        snapshot::Request { asked: place, addresses, protocol: asked.protocol, ..snapshot::Request::default() };
     let taken = snapshot::take(&request)?;
     let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
     let prediction = predict(&question, &taken.snapshot);
@@ -71,8 +67,12 @@ pub struct Survey {
 /// Looks at the whole machine. Nothing is sent. Without a question only the wiring is read.
 pub fn survey(place: &Asked, asked: Option<&Foretelling>) -> Result<Survey, AskError> {
     let place = place.located()?;
-    let mut request =
-        snapshot::Request { asked: place.clone(), reach: Reach::Everything, depth: Depth::Wiring, ..Default::default() };
+    let mut request = snapshot::Request {
+        asked: place.clone(),
+        reach: Reach::Everything,
+        depth: Depth::Wiring,
+        ..Default::default()
+    };
     let Some(asked) = asked else {
         return Ok(Survey { snapshot: snapshot::take(&request)?.snapshot, way: None });
     };

@@ -64,8 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Form::Html => drawing::html(&map),
             Form::Json => args.look.json_text(&map.json())?,
         };
-        std::fs::write(&file.path, text)
-            .map_err(|source| Failure::new(Unwritable::at(&file.path, source), None))?;
+        std::fs::write(&file.path, text).map_err(|source| Failure::new(Unwritable::at(&file.path, source), None))?;
     }
     if args.look.json {
         terminal::print(&args.look.json_text(&map.json())?)?;
@@ -77,9 +76,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn survey(args: &Args) -> Result<Survey, Failure> {
     let asked = match &args.destination {
-        Some(destination) => {
-            Some(Foretelling { options: args.asking.options(destination)?, protocol: Protocol::Echo })
-        }
+        Some(destination) => Some(Foretelling { options: args.asking.options(destination)?, protocol: Protocol::Echo }),
         None => None,
     };
     let explained = |error: ask::AskError| {

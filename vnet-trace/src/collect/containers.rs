@@ -137,7 +137,14 @@ struct HostConfig {
 #[serde(rename_all = "PascalCase")]
 struct NetworkSettings {
     #[serde(default)]
-    networks: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    networks: Option<BTreeMap<String, Endpoint>>,
+}
+
+/// A container's place in a network, of which only the network's name matters here.
+#[derive(Debug, Deserialize)]
+struct Endpoint {
+    #[serde(default, rename = "NetworkID")]
+    _network: Option<String>,
 }
 
 /// `/containers/NAME/json`.
@@ -244,8 +251,8 @@ fn ask_engine(
     let by_id: BTreeMap<&str, &Listed> = listed.iter().map(|container| (container.id.as_str(), container)).collect();
     let mut left = by_id.clone();
     for member in members {
-        let ids = member.pids.iter().flat_map(|pid| ids_of(*pid));
-        if let Some(container) = ids.filter_map(|id| by_id.get(id.as_str()).copied()).next() {
+        let mut ids = member.pids.iter().flat_map(|pid| ids_of(*pid));
+        if let Some(container) = ids.find_map(|id| by_id.get(id.as_str()).copied()) {
             left.remove(container.id.as_str());
             found.push((member.handle.inode(), describe(engine, container, &drivers)));
         }
@@ -257,9 +264,7 @@ fn ask_engine(
     for container in left.into_values() {
         let pid = match container.pid {
             Some(pid) => pid,
-            None => {
-                ask::<Inspected>(socket, &format!("/containers/{}/json", escaped(&container.id)), end)?.state.pid
-            }
+            None => ask::<Inspected>(socket, &format!("/containers/{}/json", escaped(&container.id)), end)?.state.pid,
         };
         if let Some(inode) = u32::try_from(pid).ok().and_then(inode_of) {
             found.push((inode, describe(engine, container, &drivers)));
@@ -421,8 +426,10 @@ fn short(id: &str) -> String {
 
 /// Without anything that could act on a terminal, and not endless.
 fn clean(text: &str) -> String {
-    let harmful =
-        |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
     text.chars()
         .take(LONGEST_NAME)
         .flat_map(|c| if harmful(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })

@@ -161,6 +161,7 @@ impl Handle {
 
     /// Another number, for tests of what goes by it.
     #[cfg(test)]
+    #[must_use]
     pub fn with_inode(self, inode: u64) -> Self {
         Self { inode, ..self }
     }

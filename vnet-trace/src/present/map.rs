@@ -496,7 +496,7 @@ fn macvlan(mode: MacvlanMode) -> &'static str {
     }
 }
 
-/// The devices of the journeys, those where one is lost last so that they stay so.
+/// The devices of the journeys. Only the first loss is one: what a prediction says beyond it holds once that is mended.
 fn marks(exchange: &Exchange) -> BTreeMap<Device, Mark> {
     let mut marks = BTreeMap::new();
     for journey in &exchange.journeys {
@@ -506,13 +506,11 @@ fn marks(exchange: &Exchange) -> BTreeMap<Device, Mark> {
             }
         }
     }
-    for journey in &exchange.journeys {
-        if let Fate::Lost(loss) = &journey.fate
-            && let Some(device) = loss.place.device()
-        {
-            marks.insert(device, Mark::Lost);
-        }
-    }
+    let loss = exchange.journeys.iter().find_map(|journey| match &journey.fate {
+        Fate::Lost(loss) => Some(loss),
+        _ => None,
+    });
+    marks.extend(loss.and_then(|loss| loss.place.device()).map(|device| (device, Mark::Lost)));
     marks
 }
 

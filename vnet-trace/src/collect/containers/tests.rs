@@ -99,7 +99,8 @@ fn engine(name: &'static str) -> Server {
 /// A namespace called `host`, and this process's as one without a name.
 fn members() -> Vec<Candidate> {
     let own = Handle::own().unwrap();
-    let bare = Candidate { handle: own.clone(), name: None, path: None, pids: Vec::new(), container: None, called: None };
+    let bare =
+        Candidate { handle: own.clone(), name: None, path: None, pids: Vec::new(), container: None, called: None };
     vec![Candidate { handle: own.with_inode(0), name: Some("host".into()), ..bare.clone() }, bare]
 }
 

@@ -66,7 +66,10 @@ pub fn judged(case: &Case<'_>, fault: &Fault, code: &str) -> Finding {
     if !certain && risen.is_none() {
         finding.grade = crate::model::diagnosis::Grade::Suspected;
     }
-    finding.owner = owner.map(|owner| format!("{}, {}", owner.name, owner.restored_by));
+    finding.owner = owner.map(|owner| match owner.restored_by.strip_prefix("nobody") {
+        Some(_) => format!("somebody here: {} is for {}", rule.chain, owner.purpose),
+        None => format!("{}; what sets it again: {}", owner.name, owner.restored_by),
+    });
     finding.fixes = fixes(case, fault, rule);
     finding
 }

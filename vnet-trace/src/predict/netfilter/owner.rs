@@ -60,11 +60,18 @@ const TABLES: &[Entry] = &[
 /// Chains by name; `*` stands for any ending. Longer names before shorter ones.
 const CHAINS: &[Entry] = &[
     ("DOCKER-USER", "Docker", "rules of your own, which Docker leaves alone", "nobody: it is yours"),
-    ("DOCKER-ISOLATION-STAGE*", "Docker", "keeps its networks apart", DOCKER),
+    // What drops in the first stage belongs to networks made with --internal; the others are kept apart in the second.
+    ("DOCKER-ISOLATION-STAGE-1", "Docker", "keeps an internal network closed, by design", DOCKER),
+    (
+        "DOCKER-ISOLATION-STAGE*",
+        "Docker",
+        "keeps its networks apart, by design: connect both containers to one network",
+        DOCKER,
+    ),
     ("DOCKER-INGRESS", "Docker", "the ingress network of a swarm", DOCKER),
     ("DOCKER-BRIDGE", "Docker", "leads to each network's own rules", DOCKER),
     ("DOCKER-CT", "Docker", "replies to containers", DOCKER),
-    ("DOCKER-INTERNAL", "Docker", "keeps internal networks closed", DOCKER),
+    ("DOCKER-INTERNAL", "Docker", "keeps internal networks closed, by design", DOCKER),
     ("DOCKER-FORWARD", "Docker", "traffic of its networks", DOCKER),
     ("DOCKER", "Docker", "published ports", DOCKER),
     ("DOCKER*", "Docker", "its networks", DOCKER),

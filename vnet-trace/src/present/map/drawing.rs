@@ -17,6 +17,8 @@ const PADDING: usize = 10;
 const BETWEEN_BOXES: usize = 14;
 const BETWEEN_COLUMNS: usize = 90;
 const MARGIN: usize = 16;
+/// A namespace with as many wires is a hub.
+const HUB: usize = 3;
 /// Longer text is cut.
 const LONGEST: usize = 72;
 
@@ -166,7 +168,6 @@ fn place(map: &Map, frames: &mut BTreeMap<usize, Frame>) -> (usize, usize) {
         list.sort_unstable();
     }
     // The left ends: hubs first, else the order of the map.
-    const HUB: usize = 3;
     let degree = |index: usize| neighbours.get(&index).map_or(0, Vec::len);
     let mut starts: Vec<usize> = frames.keys().copied().collect();
     starts.sort_by_key(|index| {

@@ -126,7 +126,8 @@ fn a_way_is_marked() {
     let destination = "172.17.0.3".parse().unwrap();
     let map = Map::of(&two(), Some((destination, &exchange)));
     let text = text::map(&map, Style::default(), Detail::Normal);
-    for line in ["  → docker0 ", "      → veth0000001 ", "  → eth0 ↔ here:veth0000001", "    eth0 ↔ here:veth0000002"] {
+    for line in ["  → docker0 ", "      → veth0000001 ", "  → eth0 ↔ here:veth0000001", "    eth0 ↔ here:veth0000002"]
+    {
         assert!(text.contains(&format!("\n{line}")), "{line}\n{text}");
     }
     assert!(drawing::svg(&map).contains("class=\"wire way\""));
@@ -135,11 +136,7 @@ fn a_way_is_marked() {
 
 #[test]
 fn every_line_fits_into_80_columns_and_ascii_is_ascii() {
-    let text = text::map(
-        &Map::of(&two(), None),
-        Style { glyphs: Glyphs::Ascii, ..Style::default() },
-        Detail::Full,
-    );
+    let text = text::map(&Map::of(&two(), None), Style { glyphs: Glyphs::Ascii, ..Style::default() }, Detail::Full);
     assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 80), "{text}");
 }
 
@@ -150,7 +147,10 @@ fn a_picture_is_well_formed_whatever_the_names_are() {
     let page = drawing::html(&map);
     assert!(!page.contains("<script") && !page.contains('\u{1b}'));
     assert!(page.contains("&lt;script&gt;") && page.contains("a&amp;b&quot;c"));
-    assert!(!page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org/2000/svg").count());
+    assert!(
+        !page.contains("http://")
+            || page.matches("http://").count() == page.matches("http://www.w3.org/2000/svg").count()
+    );
 }
 
 #[test]
