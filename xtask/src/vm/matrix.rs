@@ -203,7 +203,8 @@ pub fn write(folder: &Path) -> Result<()> {
     let mut page = String::from(
         "# Labs on other kernels\n\nWritten by `cargo xtask vm --table` (and at the end of `cargo xtask vm --all`) from the runs \
          in QEMU. `default` is the tier that the program\nchooses by itself. Times are of an emulated processor without KVM. \
-         A lab that is *unfit* got the right answer, and something around it failed.\n\n",
+         A lab that is *unfit* got the right answer, and something around it failed.\n\
+         A lab that was run more than once counts with its newest run only: rows mix revisions of the program and of the labs,\nand hide what failed before. Labs that were not run on a kernel are not claimed.\n\n",
     );
     writeln!(
         page,
