@@ -35,8 +35,10 @@ struct Passage {
 /// What is known about one device and direction for one packet.
 #[derive(Debug, Default)]
 struct Place {
-    /// The visits there, by their position in the packet.
-    visits: Vec<u32>,
+    /// The first visit there, by its position in the packet. Mostly it is the only one.
+    first: Option<u32>,
+    /// The others.
+    more: Vec<u32>,
     /// How many signs of each kind were entered.
     signs: [u32; 5],
 }
@@ -57,6 +59,8 @@ pub struct Book {
     names: HashMap<Name, u32>,
     places: HashMap<(u32, Device, Way), Place>,
     lives: Lives,
+    /// The packet of the sighting before.
+    recent: Option<u32>,
     awaited: Vec<Pointer>,
     unrelated: Vec<Pointer>,
 }
@@ -71,6 +75,7 @@ impl Book {
             names: HashMap::new(),
             places: HashMap::new(),
             lives: Lives::default(),
+            recent: None,
             awaited: Vec::new(),
             unrelated: Vec::new(),
         }
@@ -134,7 +139,7 @@ impl Book {
 
     /// The packet with this name that a sighting now belongs to.
     fn packet(&mut self, name: Name, time: Nanos, passage: Option<Passage>, life: Option<Life>) -> u32 {
-        if let Some(&known) = self.names.get(&name)
+        if let Some(known) = self.known(&name, life)
             && !self.is_asked_again(known, time, passage, life)
         {
             return known;
@@ -150,6 +155,14 @@ impl Book {
         self.open.push(Open { name, last: time });
         self.names.insert(name, packet);
         packet
+    }
+
+    /// The latest packet with this name. Mostly it is the one that the socket buffer has carried before, or that of the sighting
+    /// before this one; address resolution has several packets of one name, and only the map knows the latest.
+    fn known(&self, name: &Name, life: Option<Life>) -> Option<u32> {
+        let is_it = |packet: &u32| self.open.get(*packet as usize).is_some_and(|open| open.name == *name);
+        let near = life.map(|life| life.packet).filter(is_it).or_else(|| self.recent.filter(is_it));
+        near.filter(|_| !is_resolution(name.role)).or_else(|| self.names.get(name).copied())
     }
 
     /// Whether this sighting of a packet of address resolution begins a new one.
@@ -171,14 +184,21 @@ impl Book {
         let Passage { device, way, sign } = passage;
         let place = self.places.entry((packet, device, way)).or_default();
         let count = &mut place.signs[sign as usize];
-        let visit = place.visits.get(*count as usize).copied();
+        let visit = match *count {
+            0 => place.first,
+            again => place.more.get(again as usize - 1).copied(),
+        };
         *count += 1;
         if let Some(visit) = visit {
             return visit;
         }
         let visit = self.begin(packet, time, Some(device.netns), Some(device.ifindex), way);
         if let Entry::Occupied(mut place) = self.places.entry((packet, device, way)) {
-            place.get_mut().visits.push(visit);
+            let place = place.get_mut();
+            match place.first {
+                None => place.first = Some(visit),
+                Some(_) => place.more.push(visit),
+            }
         }
         visit
     }
@@ -200,11 +220,12 @@ impl Book {
 
     fn begin(&mut self, packet: u32, time: Nanos, netns: Option<NetnsId>, device: Option<IfIndex>, way: Way) -> u32 {
         let Some(packet) = self.packets.get_mut(packet as usize) else { return 0 };
-        packet.visits.push(Visit { time, netns, device, way, said: Vec::new(), sightings: Vec::new() });
+        packet.visits.push(Visit { time, netns, device, way, said: Vec::with_capacity(1), sightings: Vec::new() });
         packet.visits.len() as u32 - 1
     }
 
     fn enter(&mut self, packet: u32, visit: u32, time: Nanos, pointer: Pointer, said: Option<Said>) {
+        self.recent = Some(packet);
         if let Some(open) = self.open.get_mut(packet as usize) {
             open.last = open.last.max(time);
         }

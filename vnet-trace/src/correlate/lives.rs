@@ -40,6 +40,9 @@ impl Lives {
     /// This buffer was seen with this packet, making this visit.
     pub fn note(&mut self, skb: SkbId, packet: u32, visit: u32, head: Option<u64>) {
         let life = Life { packet, visit, head };
+        if self.buffers.get(&skb) == Some(&life) {
+            return;
+        }
         let before = self.buffers.insert(skb, life);
         let known = before.and_then(|life| life.head);
         if known != head {

@@ -174,15 +174,22 @@ impl<'a> Case<'a> {
     /// Commands by which the hosts of this exchange forget what they know, or have learned meanwhile, of an address on a
     /// station's link, so that they ask again.
     pub fn forget(&self, station: Device, address: IpAddr) -> Vec<String> {
-        let mut hosts: Vec<NetnsId> = self.forward_path().into_iter().chain(self.return_path()).map(|device| device.netns).collect();
+        let mut hosts: Vec<NetnsId> =
+            self.forward_path().into_iter().chain(self.return_path()).map(|device| device.netns).collect();
         hosts.push(self.recording.question.netns);
         let mut commands = Vec::new();
         for device in crate::predict::segment::stations(self.snapshot(), station) {
             let netns = self.netns(device.netns);
-            let known = netns.neighbours.iter().any(|entry| entry.ifindex == device.ifindex && entry.address == address && !entry.is_proxy());
-            let talks = hosts.contains(&device.netns) && netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4() == address.is_ipv4());
+            let known = netns
+                .neighbours
+                .iter()
+                .any(|entry| entry.ifindex == device.ifindex && entry.address == address && !entry.is_proxy());
+            let talks = hosts.contains(&device.netns)
+                && netns.addresses_of(device.ifindex).any(|entry| entry.address.is_ipv4() == address.is_ipv4());
             if known || talks && device.netns != station.netns {
-                commands.push(self.ip(device.netns, &format!("neigh flush to {address} dev {} nud all", self.name(device))));
+                commands.push(
+                    self.ip(device.netns, &format!("neigh flush to {address} dev {} nud all", self.name(device))),
+                );
             }
         }
         commands

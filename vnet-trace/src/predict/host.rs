@@ -268,7 +268,11 @@ impl Walk<'_> {
     fn meant_for_another(&self, out: Device, taker: Device, next: IpAddr, frame: &Frame) -> Option<Device> {
         let Payload::Ip(packet) = &frame.payload else { return None };
         let space = self.netns(taker.netns);
-        if next.is_multicast() || space.owns(packet.dst).is_some() || space.owns(next).is_some() || fib::is_local(space, packet.dst) {
+        if next.is_multicast()
+            || space.owns(packet.dst).is_some()
+            || space.owns(next).is_some()
+            || fib::is_local(space, packet.dst)
+        {
             return None;
         }
         let forwarding = if next.is_ipv6() {
@@ -276,12 +280,15 @@ impl Walk<'_> {
         } else {
             self.conf("ipv4", taker, "forwarding").or_else(|| space.sysctl("net.ipv4.ip_forward"))
         };
-        if forwarding == Some(1) && fib::lookup(space, &Flow { iif: Some(taker.ifindex), ..Flow::to(packet.dst) }).is_ok() {
+        if forwarding == Some(1)
+            && fib::lookup(space, &Flow { iif: Some(taker.ifindex), ..Flow::to(packet.dst) }).is_ok()
+        {
             return None;
         }
-        super::segment::stations(self.snapshot, out)
-            .into_iter()
-            .find(|station| station.netns != taker.netns && self.netns(station.netns).addresses_of(station.ifindex).any(|entry| entry.address == next))
+        super::segment::stations(self.snapshot, out).into_iter().find(|station| {
+            station.netns != taker.netns
+                && self.netns(station.netns).addresses_of(station.ifindex).any(|entry| entry.address == next)
+        })
     }
 
     /// ip_rcv and ip6_rcv: a packet is handed to the stack of a device.

@@ -252,8 +252,10 @@ impl Walk<'_> {
         }
         // The least hindered answer; of equals the one whose hindrance comes first on the way.
         // What is only guessed to be meant comes after what is there.
-        let guessed = |way: &Trail| way.blocks.iter().any(|block| matches!(block.decision, Decision::NotAttached { .. }));
-        answers.sort_by_key(|(way, ..)| (way.blocks.len(), guessed(way), way.blocks.first().map_or(0, |block| block.at)));
+        let guessed =
+            |way: &Trail| way.blocks.iter().any(|block| matches!(block.decision, Decision::NotAttached { .. }));
+        answers
+            .sort_by_key(|(way, ..)| (way.blocks.len(), guessed(way), way.blocks.first().map_or(0, |block| block.at)));
         let others = answers
             .iter()
             .skip(1)

@@ -56,7 +56,7 @@ struct Teller<'a> {
 impl Teller<'_> {
     /// The branch that starts with this visit, along what matters most; the branches beside it are noted.
     fn branch(&self, start: usize, aside: &mut Vec<usize>) -> Journey {
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(2 * self.packet.visits.len() + 4);
         let mut dropped = Vec::new();
         let mut at = start;
         loop {

@@ -13,8 +13,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let own_mac = *own;
     let packet = case.packet_name(fault.role);
     let summary = match own {
-        Some(own) => format!("{packet} carries {frame}, and {name}, which is {own}, ignores it: the sender's neighbour entry is wrong"),
-        None => format!("{packet} carries {frame}, the address of {name}, which it is not for: the sender's neighbour entry is wrong"),
+        Some(own) => format!(
+            "{packet} carries {frame}, and {name}, which is {own}, ignores it: the sender's neighbour entry is wrong"
+        ),
+        None => format!(
+            "{packet} carries {frame}, the address of {name}, which it is not for: the sender's neighbour entry is wrong"
+        ),
     };
     let mut finding = case.finding(fault, "mac-mismatch", summary);
     // Whose entry it is: the neighbour entry with that address, on the way.
