@@ -25,6 +25,7 @@ use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::{LinkKind, Snapshot};
 use crate::packet::identity::Key;
+use crate::predict::as_seen::as_seen;
 use crate::predict::predict;
 use crate::present::Report;
 use crate::reconstruct::reconstruct;
@@ -326,9 +327,12 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
 /// Judges a recording.
 pub fn judge(recording: Recording) -> Answer {
     let observed = reconstruct(&correlate(&recording), &recording);
-    let prediction = predict(&recording.question, &recording.before);
+    // What was seen tells which of several next hops the kernel took.
+    let seen = as_seen(&recording.before, &observed).map(|before| Recording { before, ..recording.clone() });
+    let known = seen.as_ref().unwrap_or(&recording);
+    let prediction = predict(&known.question, &known.before);
     let diagnosis = diagnose(&Case {
-        recording: &recording,
+        recording: known,
         observed: &observed,
         predicted: &prediction.exchange,
         refusals: &prediction.refused,

@@ -45,7 +45,8 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     let mut later: Vec<Finding> = Vec::new();
     let mut refuted = false;
     let mut twin = false;
-    for fault in &case.predicted.faults {
+    let mut at = None;
+    for (index, fault) in case.predicted.faults.iter().enumerate() {
         let mut named = name(case, fault);
         if named.is_empty() {
             continue;
@@ -62,6 +63,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
                 first.grade = graded(first.grade, grade);
                 // What the kernel said comes before what the configuration says.
                 first.evidence.splice(0..0, evidence.into_iter().chain(foretell::kernel_says(case, fault)));
+                at = Some(index);
                 // At the wrong one of two owners of an address, that there are two is the cause.
                 if let Some(mut other) = arp::twin::behind(case, fault) {
                     other.grade = first.grade;
@@ -98,7 +100,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             // What would bite at the wrong one does not matter once it is not asked.
             later.clear();
         } else {
-            mend_on(case, primary, &mut later);
+            mend_on(case, primary, at, &mut later);
         }
         later.retain(|finding| finding.code != primary.code);
         for finding in later {
@@ -171,14 +173,21 @@ fn complete(primary: &mut Finding, later: &[Finding]) {
 }
 
 /// Makes the first fix one that makes the exchange succeed, as far as that is known; what else bites goes to `later`.
-fn mend_on(case: &Case<'_>, primary: &mut Finding, later: &mut Vec<Finding>) {
-    complete(primary, later);
-    go_on(primary, later);
-    let behind = mended::beyond(case);
-    for other in &behind {
-        carry(primary, other);
+/// `at` is the position of the primary's fault in the prediction, if it is one of its.
+fn mend_on(case: &Case<'_>, primary: &mut Finding, at: Option<usize>, later: &mut Vec<Finding>) {
+    match at.and_then(|at| mended::behind(case, at)) {
+        // Each of these was found with the ones before it repaired: none is mended by another's fix.
+        Some(behind) => {
+            for other in &behind {
+                carry(primary, other);
+            }
+            *later = behind;
+        }
+        None => {
+            complete(primary, later);
+            go_on(primary, later);
+        }
     }
-    later.extend(behind);
     keep_open(primary, later);
 }
 

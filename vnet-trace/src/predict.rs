@@ -15,6 +15,7 @@
 //!
 //! Read first: [`walk`], then [`host`] (layer 3) and [`link`] (layer 2), then [`neigh`].
 
+pub mod as_seen;
 pub mod bridge;
 pub mod fib;
 pub mod filter;

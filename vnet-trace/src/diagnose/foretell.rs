@@ -44,7 +44,7 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
     let mut primary = named.remove(0);
     primary.grade = grade(first, &doubts);
     primary.evidence.splice(0..0, kernel_says(case, first));
-    super::mend_on(case, &mut primary, &mut later);
+    super::mend_on(case, &mut primary, Some(0), &mut later);
     let known: Vec<Finding> = named.into_iter().chain(later).collect();
     if doubts.iter().any(|(_, opaque)| may_divert(opaque)) {
         tell_doubts(case, &doubts, &mut diagnosis);

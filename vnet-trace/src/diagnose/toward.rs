@@ -123,11 +123,27 @@ fn leads(case: &Case<'_>, from: NetnsId, dst: IpAddr, not: NetnsId) -> Option<us
     None
 }
 
+/// Stations on a device's link that forward and know the way to an address, nearest to it first.
+pub fn routers(case: &Case<'_>, device: Device, dst: IpAddr) -> Vec<Device> {
+    let mut found: Vec<(usize, Device)> = segment::stations(case.snapshot(), device)
+        .into_iter()
+        .filter(|station| station.netns != device.netns)
+        .filter_map(|station| Some((leads(case, station.netns, dst, device.netns)?, station)))
+        .filter(|(hops, station)| *hops == 0 || forwards(case, *station, dst.is_ipv6()))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, station)| station).collect()
+}
+
 /// Fixes that lead a namespace's packets for an address to its owner, best first; none if no way is known.
 pub fn fixes(case: &Case<'_>, netns: NetnsId, dst: IpAddr, avoid: &[NetnsId]) -> Vec<Fix> {
+    // A question that is bound to a device is helped by a route by that device only.
+    let question = &case.recording.question;
+    let bound = question.device().filter(|_| netns == question.netns && dst == question.dst);
+    let asked = bound.and_then(|name| case.netns(netns).link_by_name(name)).map(|link| link.index);
     toward(case, netns, dst, avoid)
         .into_iter()
-        .filter(|hop| !hop.mute)
+        .filter(|hop| !hop.mute && asked.is_none_or(|asked| hop.dev.ifindex == asked))
         .take(2)
         .map(|hop| by(case, netns, dst, &hop))
         .collect()
@@ -228,7 +244,7 @@ pub fn text(case: &Case<'_>, netns: NetnsId, route: &Route) -> String {
     if route.kind != RouteKind::Unicast {
         words.push(crate::diagnose::route::kind_word(route.kind).to_owned());
     }
-    words.push(route.dst.to_string());
+    words.push(if route.dst.prefix_len() == 0 { "default".to_owned() } else { route.dst.to_string() });
     let hop = |hop: &crate::model::snapshot::Nexthop| {
         let mut words = Vec::new();
         words.extend(hop.gateway.map(|gateway| format!("via {gateway}")));

@@ -428,10 +428,13 @@ impl Walk<'_> {
                 // Configured, but the local table lacks it.
                 let entry = netns.owns(target)?;
                 let owner = Device::new(device.netns, entry.ifindex);
-                trail.block(
-                    Place::at(device, "arp_process"),
-                    Decision::LocalRouteMissing { address: target, device: owner },
-                );
+                if self.link(owner).is_some_and(crate::model::snapshot::Link::is_up) {
+                    let decision = Decision::LocalRouteMissing { address: target, device: owner };
+                    trail.block(Place::at(device, "arp_process"), decision);
+                } else if owner != device {
+                    // It went away with its device, and comes back with it.
+                    trail.block(Place::at(owner, "arp_process"), Decision::DeviceDown);
+                }
                 Some(own)
             }
             _ => None,

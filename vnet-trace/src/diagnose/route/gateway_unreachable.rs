@@ -1,13 +1,19 @@
 //! `gateway-unreachable`: the next hop of the route does not answer address resolution.
 
-use crate::diagnose::case::{Case, fix};
-use crate::model::diagnosis::{Finding, Risk};
+use std::net::IpAddr;
+
+use crate::diagnose::case::{Case, NETWORK_CONFIG, fix};
+use crate::diagnose::toward;
+use crate::model::diagnosis::{Finding, Fix, Risk};
 use crate::model::exchange::{Decision, Fault};
+use crate::model::id::Device;
+use crate::model::snapshot::{Address, Route};
 use crate::predict::fib;
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::NoOwner { address, gateway: true } = fault.loss.decision.as_ref()? else { return None };
+    let address = *address;
     let device = fault.loss.place.device()?;
     let netns = case.netns(device.netns);
     let summary = format!(
@@ -17,55 +23,90 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     );
     let mut finding = case.finding(fault, "gateway-unreachable", summary);
     let dst = fault.headers.dst.unwrap_or(case.recording.question.dst);
-    let found = fib::lookup(netns, &fib::Flow::to(dst)).ok();
-    let route = found.as_ref().map(|found| &netns.routes[found.route]);
+    let by_it = |route: &Route| {
+        route.dst.contains(&dst)
+            && route.nexthops.iter().any(|hop| hop.gateway == Some(address) && hop.oif == Some(device.ifindex))
+    };
+    let flow = fib::Flow { src: fault.headers.src, ..fib::Flow::to(dst) };
+    let found = fib::lookup(netns, &flow).ok().map(|found| &netns.routes[found.route]);
+    let route = found.filter(|route| by_it(route)).or_else(|| netns.routes.iter().find(|route| by_it(route)));
     if let Some(route) = route {
+        let table = if route.table == 254 { String::new() } else { format!(" table {}", route.table) };
         finding.evidence.push(case.state(
             device.netns,
-            &format!("route {}", route.dst),
+            &format!("route {}{table}", route.dst),
             &format!("via {address} dev {}", case.name(device)),
         ));
+        finding.fixes.extend(send_by(case, device, route, address, dst));
     }
-    let mut better: Vec<(u8, std::net::IpAddr)> = Vec::new();
-    let nets: Vec<_> = netns.addresses_of(device.ifindex).filter_map(crate::model::snapshot::Address::net).collect();
-    for other in case.snapshot().namespaces.iter().filter(|other| other.id != device.netns) {
-        for entry in other
-            .addresses
-            .iter()
-            .filter(|entry| entry.scope == 0 && nets.iter().any(|net| net.contains(&entry.address)))
-        {
-            let forwards = if entry.address.is_ipv4() {
-                other.sysctl("net.ipv4.ip_forward") == Some(1)
-            } else {
-                other.sysctl("net.ipv6.conf.all.forwarding") == Some(1)
-            };
-            let knows = other.owns(dst).is_some()
-                || fib::lookup(other, &fib::Flow::to(dst))
-                    .is_ok_and(|found| found.nexthop.gateway.is_none_or(|gateway| netns.owns(gateway).is_none()));
-            if knows {
-                better.push((u8::from(!forwards), entry.address));
-            }
-        }
-    }
-    better.sort();
-    let family = if dst.is_ipv6() { "-6 " } else { "" };
-    if let (Some(route), Some((_, gateway))) = (route, better.first()) {
-        finding.fixes.push(fix(
-            &format!("send by {gateway}, which forwards and knows the way"),
-            Risk::ChangesPolicy,
-            vec![case.ip(device.netns, &format!("{family}route replace {} via {gateway}", route.dst))],
-            vec![case.ip(device.netns, &format!("{family}route replace {} via {address}", route.dst))],
-            crate::diagnose::case::NETWORK_CONFIG,
-        ));
-    }
+    finding.fixes.extend(make_one(case, device, address, dst));
     if finding.fixes.is_empty() {
         finding.fixes.push(fix(
             "give the next hop that address, or route by one that exists",
             Risk::NeedsChoice,
             Vec::new(),
             Vec::new(),
-            crate::diagnose::case::NETWORK_CONFIG,
+            NETWORK_CONFIG,
         ));
     }
     Some(finding)
+}
+
+/// The same route by next hops that exist: every one of its next hops that nobody has is replaced by a router of its link.
+fn send_by(case: &Case<'_>, device: Device, route: &Route, old: IpAddr, dst: IpAddr) -> Option<Fix> {
+    let ways = toward::toward(case, device.netns, dst, &[]);
+    let router = |dev: Device| ways.iter().filter(|way| way.dev == dev && !way.mute).find_map(|way| way.gateway);
+    let new = router(device)?;
+    let mut mended = route.clone();
+    for hop in &mut mended.nexthops {
+        let nobody = hop.gateway.is_some_and(|gateway| gateway == old || case.owner(gateway).is_none());
+        if let Some(better) = hop.oif.filter(|_| nobody).and_then(|oif| router(Device::new(device.netns, oif))) {
+            hop.gateway = Some(better);
+        }
+    }
+    let family = if new.is_ipv6() { "-6 " } else { "" };
+    let replace = |route: &Route| {
+        case.ip(device.netns, &format!("{family}route replace {}", toward::text(case, device.netns, route)))
+    };
+    Some(fix(
+        &format!("send by {new}, which forwards and knows the way"),
+        Risk::ChangesPolicy,
+        vec![replace(&mended)],
+        vec![replace(route)],
+        NETWORK_CONFIG,
+    ))
+}
+
+/// A router on the link that knows the way, and lacks only the address: by proxy ARP where nobody is meant to have it, else
+/// as an address of its own.
+fn make_one(case: &Case<'_>, device: Device, address: IpAddr, dst: IpAddr) -> Vec<Fix> {
+    let nets: Vec<_> = case.netns(device.netns).addresses_of(device.ifindex).filter_map(Address::net).collect();
+    let net = nets.iter().find(|net| net.contains(&address));
+    let mut fixes = Vec::new();
+    for router in toward::routers(case, device, dst) {
+        let (space, dev) = (case.netns(router.netns), case.name(router));
+        let conf = |key: &str| space.conf("ipv4", &dev, key) == Some(1) || space.conf("ipv4", "all", key) == Some(1);
+        let elsewhere = fib::lookup(space, &fib::Flow::to(address))
+            .is_ok_and(|found| found.nexthop.oif.is_some_and(|oif| oif != router.ifindex));
+        if address.is_ipv4() && net.is_none() && elsewhere && !conf("proxy_arp") {
+            let key = format!("net.ipv4.conf.{}.proxy_arp", dev.replace('.', "/"));
+            fixes.push(case.sysctl_fix(
+                router.netns,
+                &format!("let {} answer for {address} by proxy ARP", case.place_name(router)),
+                Risk::ChangesPolicy,
+                &[(key, 1)],
+            ));
+        }
+        let host = if address.is_ipv4() { 32 } else { 128 };
+        let length = net.map_or(host, ipnet::IpNet::prefix_len);
+        let dad = if address.is_ipv6() { " nodad" } else { "" };
+        fixes.push(fix(
+            &format!("give {} the address {address}", case.place_name(router)),
+            Risk::ChangesPolicy,
+            vec![case.ip(router.netns, &format!("addr add {address}/{length} dev {dev}{dad}"))],
+            vec![case.ip(router.netns, &format!("addr del {address}/{length} dev {dev}"))],
+            NETWORK_CONFIG,
+        ));
+    }
+    fixes
 }
