@@ -94,28 +94,18 @@ impl<'a> Chain<'a> {
 
     fn run(&self) -> Result<(), Failed> {
         let faults = &self.file.fault;
-        let (mut by_tool, mut by_hand) = (Some(self.file.setup.clone()), self.file.setup.clone());
+        // The tool's own first fix carries along what bites next: it heals at once (interface.md, `fixes`). Mended by hand,
+        // one fault at a time, the next one is primary.
+        let mut by_hand = self.file.setup.clone();
         for (at, fault) in faults.iter().enumerate() {
             let last = at + 1 == faults.len();
-            if at > 0 {
-                let then = if last { Then::OwnFix } else { Then::Nothing };
-                let answer = self.step(&format!("{at}-by-hand"), &by_hand, Some(fault), then)?;
-                self.foretells(&answer, at)?;
-            }
-            if let Some(setup) = &mut by_tool {
-                let then = if last { Then::ToolFix } else { Then::Nothing };
-                let answer = self.step(&format!("{at}-by-tool"), setup, Some(fault), then)?;
-                self.foretells(&answer, at)?;
-                let first = answer.primary.as_ref().and_then(|primary| primary.fixes.first());
-                match first.filter(|fix| !fix.commands.is_empty()) {
-                    Some(fix) => *setup += &format!("\n{}\n", fix.commands.join("\n")),
-                    None => *setup += &fault.fix,
-                }
-                if fault.same.is_some() {
-                    self.step("healed-by-tool", setup, None, Then::Nothing)?;
-                    by_tool = None;
-                }
-            }
+            let then = match (at, last) {
+                (0, _) => Then::ToolFix,
+                (_, true) => Then::OwnFix,
+                _ => Then::Nothing,
+            };
+            let answer = self.step(&format!("{at}"), &by_hand, Some(fault), then)?;
+            self.foretells(&answer, at)?;
             by_hand += &fault.fix;
         }
         Ok(())

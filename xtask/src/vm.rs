@@ -211,7 +211,8 @@ fn script(args: &Args) -> Result<String> {
     for tier in tiers {
         let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
         let jobs = args.jobs;
-        let run = format!("{environment}vnet-trace lab run {fix} --slow {SLOW} --jobs {jobs} -o /out/{tier}.json {labs}");
+        let run =
+            format!("{environment}vnet-trace lab run {fix} --slow {SLOW} --jobs {jobs} -o /out/{tier}.json {labs}");
         // The labs' own failures are in the report; only a run that came to nothing is the script's.
         writeln!(script, "{run}\ncase $? in 0|1|77) ;; *) failed=1;; esac")?;
         // One question on an otherwise idle machine: when it asks, and its peak memory.

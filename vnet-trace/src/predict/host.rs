@@ -343,7 +343,10 @@ impl Walk<'_> {
                 | Decision::RouteKind { .. }
                 | Decision::PolicyRule { .. }
                 | Decision::NotForwarding { .. }
-                    if !ipv6 => "ip_error",
+                    if !ipv6 =>
+                {
+                    "ip_error"
+                }
                 _ if ipv6 => "ip6_pkt_drop",
                 _ => "ip_route_input_slow",
             };

@@ -19,7 +19,8 @@ impl Walk<'_> {
             return None;
         }
         let stations = segment::stations(self.snapshot, asker);
-        let mut off = stations.iter().copied().filter(|station| station.netns != asker.netns && !self.is_bridge(*station));
+        let mut off =
+            stations.iter().copied().filter(|station| station.netns != asker.netns && !self.is_bridge(*station));
         let mut off = off.by_ref().filter_map(|station| Some((station, self.ipv6_disabled(station)?)));
         let found = off.next()?;
         off.next().is_none().then_some(found)

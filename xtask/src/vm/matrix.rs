@@ -180,9 +180,7 @@ pub fn judge(series: &str, tier: &str, cell: &Cell) -> Result<Vec<String>> {
 fn lab_names() -> Result<BTreeSet<String>> {
     let folder = shell::workspace().join("vnet-trace/labs");
     let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    Ok(entries
-        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
-        .collect())
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned())).collect())
 }
 
 /// Writes `tests/kernels.md` from what is kept.

@@ -19,14 +19,14 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         .and_then(|name| case.netns(netns).link_by_name(&name.replace('/', ".")))
         .map(|link| Device::new(netns, link.index));
     let name = device.map_or_else(|| case.at(&fault.loss.place), |device| case.place_name(device));
-    let summary =
-        format!("IPv6 is disabled on {name} ({sysctl} = 1), so {} ends there", case.packet_name(fault.role));
+    let summary = format!("IPv6 is disabled on {name} ({sysctl} = 1), so {} ends there", case.packet_name(fault.role));
     let mut finding = case.finding(fault, "ipv6-disabled", summary);
     finding.evidence.push(case.sysctl_state(netns, sysctl));
     let mut repair = case.sysctl_fix(netns, "enable IPv6 there", Risk::ChangesPolicy, &[(sysctl.clone(), 0)]);
     // Disabling took the addresses and routes away, and enabling does not bring them back.
     if let Some(device) = device.filter(|device| !has_address(case, *device)) {
-        repair.title = "enable IPv6 there, and give it again the addresses and routes that went away with it".to_owned();
+        repair.title =
+            "enable IPv6 there, and give it again the addresses and routes that went away with it".to_owned();
         repair.risk = Risk::NeedsChoice;
         if let Some((address, length)) = lost_address(case, device) {
             let dev = case.name(device);

@@ -9,9 +9,10 @@ use crate::predict::{predict, segment};
 /// The duplicate address behind a loss at the station that took the request, or on the way back from it.
 pub fn behind(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let taker = case.predicted.owner?;
-    let address = case.netns(taker.netns).addresses_of(taker.ifindex).find(|entry| {
-        entry.address == case.recording.question.dst
-    })?;
+    let address = case
+        .netns(taker.netns)
+        .addresses_of(taker.ifindex)
+        .find(|entry| entry.address == case.recording.question.dst)?;
     let at_taker = fault.role == Role::Request && fault.loss.place.netns == taker.netns;
     if fault.underlay || fault.leg == Leg::Forward && !at_taker {
         return None;
@@ -28,12 +29,15 @@ pub fn behind(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         if netns.id == taker.netns {
             netns.addresses.retain(|entry| entry.address != address.address);
             netns.routes.retain(|route| {
-                !(route.kind == crate::model::snapshot::RouteKind::Local && route.dst == ipnet::IpNet::from(address.address))
+                !(route.kind == crate::model::snapshot::RouteKind::Local
+                    && route.dst == ipnet::IpNet::from(address.address))
             });
         }
     }
     let prediction = predict(&case.recording.question, &alone);
-    if !prediction.exchange.faults.is_empty() || prediction.exchange.owner.is_none_or(|owner| owner.netns != other.netns) {
+    if !prediction.exchange.faults.is_empty()
+        || prediction.exchange.owner.is_none_or(|owner| owner.netns != other.netns)
+    {
         return None;
     }
     let summary = format!(
