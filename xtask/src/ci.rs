@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.kernels {
         vm::run(&vm::Args::oldest_and_newest())?;
     }
-    test::run(&args.test)
+    test::run(&args.test.for_merge())
 }
 
 /// rustfmt and clippy are components that a minimal toolchain lacks; what they check is checked where they are.

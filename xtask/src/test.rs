@@ -20,9 +20,23 @@ pub struct Args {
     /// Only the labs
     #[arg(long)]
     labs: bool,
+    /// What every merge has to pass: all but the long property and network suites
+    #[arg(long)]
+    merge: bool,
     /// Words for the test programs: filters and libtest's options
     #[arg(last = true)]
     words: Vec<String>,
+}
+
+/// The suites that every merge has to pass, besides the tests inside the crates. The others take the same networks through
+/// further variations and belong to the full run, `cargo xtask test`.
+const MERGE: &[&str] = &["tidy", "cli", "labs", "netfilter", "snapshot", "capture"];
+
+impl Args {
+    /// What a merge has to pass.
+    pub fn for_merge(&self) -> Self {
+        Self { labs: self.labs, merge: true, words: self.words.clone() }
+    }
 }
 
 /// tests/skips.toml.
@@ -66,6 +80,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.labs {
         command.args(["--package", "tests", "--test", "labs"]);
+    } else if args.merge {
+        command.args(["--workspace", "--lib", "--bins"]);
+        for suite in MERGE {
+            command.args(["--test", suite]);
+        }
     } else {
         command.arg("--workspace");
     }

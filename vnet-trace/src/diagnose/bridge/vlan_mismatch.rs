@@ -2,7 +2,7 @@
 
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
-use crate::model::exchange::{Decision, Fault};
+use crate::model::exchange::{Decision, Fault, Leg, Role};
 use crate::model::snapshot::LinkKind;
 
 /// Whether this fault is it.
@@ -54,6 +54,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let tag = vid.map_or_else(|| "no tag".to_owned(), |vid| format!("VLAN tag {vid}"));
     let summary = format!("{packet} arrives at {name} with {tag}, and no VLAN device there takes it (known: {known})");
     let mut finding = case.finding(fault, "vlan-mismatch", summary);
+    // On the way back it is the reply that is missed, also where its address resolution is what meets the tag.
+    if fault.leg == Leg::Return {
+        finding.role = Role::Reply;
+    }
     finding.evidence.push(case.state(device.netns, &format!("VLANs on {}", case.name(device)), &known));
     let vid = (*vid)?;
     let dev = case.name(device);
