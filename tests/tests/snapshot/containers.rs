@@ -116,7 +116,7 @@ fn ok(body: &Value) -> Vec<u8> {
     format!("HTTP/1.0 200 OK\r\n\r\n{body}").into_bytes()
 }
 
-fn find<'a>(map: &'a Value, inode_of: u32) -> Result<&'a Value, Failed> {
+fn find(map: &Value, inode_of: u32) -> Result<&Value, Failed> {
     use std::os::unix::fs::MetadataExt;
     let inode = std::fs::metadata(format!("/proc/{inode_of}/ns/net"))?.ino();
     let namespaces = map["namespaces"].as_array().ok_or_else(|| format!("no map: {map}"))?;

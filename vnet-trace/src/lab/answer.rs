@@ -130,7 +130,6 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     fn expect(text: &str) -> Expect {

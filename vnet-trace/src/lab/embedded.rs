@@ -42,7 +42,6 @@ pub fn resembling(id: &str) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]

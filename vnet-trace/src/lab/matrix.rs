@@ -110,7 +110,6 @@ impl fmt::Display for Score {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     fn report(id: &str, expected: &str, given: Option<&str>, misses: Vec<Miss>) -> LabReport {

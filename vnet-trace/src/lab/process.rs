@@ -249,7 +249,6 @@ pub fn last_lines(output: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     fn sh(script: &str, deadline: Duration) -> Result<Finished, ProcessError> {

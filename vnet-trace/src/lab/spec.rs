@@ -418,7 +418,6 @@ fn is_scoped_ipv6(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     const LAB: &str = r#"

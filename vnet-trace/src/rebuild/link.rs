@@ -53,8 +53,8 @@ fn one(work: &mut Work<'_>, device: Device) {
         LinkKind::Openvswitch => {
             work.made.remove(&device);
         }
-        kind => match kind_words(work, device, link, kind, lower) {
-            Some(words) => {
+        kind => {
+            if let Some(words) = kind_words(work, device, link, kind, lower) {
                 let home = home(work, device, link, lower);
                 work.needs.insert(format!("link:{}", words.split(' ').next().unwrap_or_default()));
                 let on = match (&link.kind, lower) {
@@ -70,13 +70,12 @@ fn one(work: &mut Work<'_>, device: Device) {
                     if home == device.netns { String::new() } else { format!("netns {} ", target(work, device.netns)) };
                 work.script
                     .ip(home, format!("link add {on}name {} index {} {to}type {words}", link.name, link.index.0));
-            }
-            None => {
+            } else {
                 work.made.remove(&device);
                 let what = format!("{} ({})", work.place(device), kind_name(&link.kind));
                 work.miss(Some(device), what, "devices of this kind can't be made from what was recorded");
             }
-        },
+        }
     }
 }
 

@@ -132,8 +132,8 @@ fn is_dead(route: &Route) -> bool {
 
 /// Two routes that only their order tells apart.
 fn competes(routes: &[&Route]) -> bool {
-    let mut seen = BTreeMap::new();
-    routes.iter().any(|route| seen.insert((route.table, route.dst, route.tos, route.metric), ()).is_some())
+    let mut seen = std::collections::BTreeSet::new();
+    routes.iter().any(|route| !seen.insert((route.table, route.dst, route.tos, route.metric)))
 }
 
 fn keys<'a>(routes: impl Iterator<Item = &'a Route>) -> BTreeMap<Key, usize> {

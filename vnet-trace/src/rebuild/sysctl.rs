@@ -133,7 +133,7 @@ fn changed(work: &mut Work<'_>, netns: &Netns) {
         let values = PLACES.map(|place| netns.sysctls.get(&format!("net.ipv4.conf.{place}.{key}")).map(String::as_str));
         match values {
             [Some(first), Some(second), Some(third)] if first == second && second == third => {
-                groups.entry(first).or_default().push(key)
+                groups.entry(first).or_default().push(key);
             }
             other => {
                 for (place, value) in PLACES.iter().zip(other) {

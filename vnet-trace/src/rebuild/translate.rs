@@ -198,7 +198,7 @@ impl<'a> Translator<'a> {
 fn confined(program: &str, argument: &str) -> Result<(), Refusal> {
     let refuse = || Refusal::Argument { program: program.to_owned(), argument: argument.to_owned() };
     let path =
-        argument.starts_with('/') || argument.contains("..") || argument.starts_with("~") || argument.contains("file:");
+        argument.starts_with('/') || argument.contains("..") || argument.starts_with('~') || argument.contains("file:");
     let option = match program {
         "ip" | "tc" | "bridge" => {
             matches!(argument, "-b" | "-batch" | "-force" | "-a" | "-all" | "object" | "obj" | "pinned")

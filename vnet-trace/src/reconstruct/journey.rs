@@ -34,7 +34,7 @@ pub fn tell(
     let mut next = 0;
     while let Some(&start) = aside.get(next) {
         let mut copy = teller.branch(start, &mut aside);
-        journey.copies.extend(copy.copies.drain(..));
+        journey.copies.append(&mut copy.copies);
         journey.copies.push(copy);
         next += 1;
     }
@@ -113,7 +113,7 @@ impl Teller<'_> {
                     let signs = &self.ends.signs[*leaf];
                     *leaf == at || !self.tree.children[*leaf].is_empty() || signs.dropped.is_some() || signs.consumed
                 };
-                let certain = !waited && self.tree.order.iter().all(|leaf| ended(leaf));
+                let certain = !waited && self.tree.order.iter().all(ended);
                 Fate::Lost(Loss { place, decision: None, certain })
             }
             End::OutOfSight(last) => Fate::OutOfSight { last },

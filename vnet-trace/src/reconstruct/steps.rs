@@ -167,7 +167,7 @@ impl Writer<'_> {
     fn looks_for(&self, at: usize, src: IpAddr, dst: IpAddr) -> bool {
         let is_it = |said: &Said| (said.src, said.dst) == (Some(src), Some(dst));
         let says = |at: &usize| self.packet.visits.get(*at).is_some_and(|visit| visit.said.iter().any(is_it));
-        says(&at) || self.tree.children.get(at).is_some_and(|children| children.iter().any(|child| says(child)))
+        says(&at) || self.tree.children.get(at).is_some_and(|children| children.iter().any(says))
     }
 
     /// What an event says; None if it is only one more witness.

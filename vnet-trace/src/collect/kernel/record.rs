@@ -14,7 +14,6 @@ use vnet_trace_ebpf::{
 pub use vnet_trace_ebpf::{ProbeId, Role};
 
 /// One sighting by a probe.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the record, independent of the others")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the packet")]
 pub struct KernelRecord {

@@ -60,7 +60,6 @@ fn has_multicast_route(netns: &Netns, ifindex: IfIndex) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::model::snapshot::{Address, Nexthop, Route, RouteKind};
 

@@ -25,8 +25,8 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let mut repair = case.sysctl_fix(netns, "enable IPv6 there", Risk::ChangesPolicy, &[(sysctl.clone(), 0)]);
     // Disabling took the addresses and routes away, and enabling does not bring them back.
     if let Some(device) = device.filter(|device| !has_address(case, *device)) {
-        repair.title =
-            "enable IPv6 there, and give it again the addresses and routes that went away with it".to_owned();
+        "enable IPv6 there, and give it again the addresses and routes that went away with it"
+            .clone_into(&mut repair.title);
         repair.risk = Risk::NeedsChoice;
         if let Some((address, length)) = lost_address(case, device) {
             let dev = case.name(device);
