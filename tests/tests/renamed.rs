@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         }
         Err(_) => 1,
     };
-    println!("names from VNET_TRACE_SEED={seed}");
+    eprintln!("names from VNET_TRACE_SEED={seed}");
 
     let program: &'static Path = Box::leak(tests::program().into_boxed_path());
     let unmet = tests::labs::unmet_needs(program);

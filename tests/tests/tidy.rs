@@ -2,7 +2,6 @@
 //!
 //! Each check fails with file and line, and a list of exemptions fails as well when one of them has become stale.
 
-
 #[path = "tidy/source.rs"]
 mod source;
 

@@ -17,6 +17,7 @@ pub mod registry;
 pub mod route;
 pub mod rules;
 pub mod toward;
+pub mod twin;
 pub mod unexplained;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};
@@ -65,7 +66,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
                 first.evidence.splice(0..0, evidence.into_iter().chain(foretell::kernel_says(case, fault)));
                 at = Some(index);
                 // At the wrong one of two owners of an address, that there are two is the cause.
-                if let Some(mut other) = arp::twin::behind(case, fault) {
+                if let Some(mut other) = twin::behind(case, fault) {
                     other.grade = first.grade;
                     other.evidence.splice(0..0, first.evidence.iter().cloned());
                     named.insert(0, std::mem::replace(&mut first, other));

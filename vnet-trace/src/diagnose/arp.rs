@@ -9,4 +9,3 @@ pub mod duplicate_mac;
 pub mod ipv6_disabled;
 pub mod nd_dad_failed;
 pub mod neigh_table_full;
-pub mod twin;

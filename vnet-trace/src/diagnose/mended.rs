@@ -65,7 +65,8 @@ pub fn behind(case: &Case<'_>, at: usize) -> Option<Vec<Finding>> {
             predicted: &prediction.exchange,
             refusals: &prediction.refused,
         };
-        let remaining = prediction.exchange.faults.iter().filter(|fault| !passed.iter().any(|other| same(other, fault)));
+        let remaining =
+            prediction.exchange.faults.iter().filter(|fault| !passed.iter().any(|other| same(other, fault)));
         last = Some(remaining.filter_map(|fault| super::name(&then, fault).into_iter().next()).collect());
         exchange = prediction.exchange;
         recording = Some(mended);
@@ -130,7 +131,9 @@ fn revive(snapshot: &mut Snapshot, device: Device) {
                 bridge.operstate = OperState::Up;
             }
         }
-        for hop in netns.routes.iter_mut().flat_map(|route| &mut route.nexthops).filter(|hop| hop.oif == Some(end.ifindex)) {
+        for hop in
+            netns.routes.iter_mut().flat_map(|route| &mut route.nexthops).filter(|hop| hop.oif == Some(end.ifindex))
+        {
             // RTNH_F_DEAD and RTNH_F_LINKDOWN.
             hop.flags &= !17;
         }

@@ -26,7 +26,9 @@ pub fn as_seen(snapshot: &Snapshot, observed: &Exchange) -> Option<Snapshot> {
         for route in netns.routes.iter_mut().filter(|route| branches(route)) {
             let taken = |hop: &crate::model::snapshot::Nexthop| {
                 let by = hop.oif.map(|oif| Device::new(netns.id, oif));
-                by.is_some_and(|by| used.contains(&by) || hop.gateway.is_some_and(|gateway| asked.contains(&(by, gateway))))
+                by.is_some_and(|by| {
+                    used.contains(&by) || hop.gateway.is_some_and(|gateway| asked.contains(&(by, gateway)))
+                })
             };
             let mut hops = (0..route.nexthops.len()).filter(|at| taken(&route.nexthops[*at]));
             // Two that were both used may have served two directions: then nothing is known.
