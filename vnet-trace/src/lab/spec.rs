@@ -455,7 +455,7 @@ cause = "no-route"
         for (old, new, wants) in [
             ("title", "titel", "titel"),
             ("title = \"A lab\"", "", "title"),
-            ("[probe]", "[probe]\nttl = 3", "ttl"),
+            ("[probe]", "[probe]\nhops = 3", "hops"),
             ("id = \"a-lab\"", "id = \"A Lab\"", "id is \"A Lab\""),
             ("link:vxlan", "links:vxlan", "needs has \"links:vxlan\""),
             ("link:vxlan", "cmd:../sh", "needs has"),
