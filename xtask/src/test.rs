@@ -94,6 +94,10 @@ pub fn run(args: &Args) -> Result<()> {
         command.args(["--config", "target.'cfg(unix)'.runner = ['sudo', '--preserve-env=VNET_TRACE_PROGRAM', '--']"]);
     }
     command.arg("--").args(&args.words);
+    if args.merge {
+        // One network at a time: what a merge has to pass must not depend on what else the machine does.
+        command.arg("--test-threads=1");
+    }
     let succeeded = count.watch(&mut command)?;
 
     let list = shell::workspace().join("tests/skips.toml");
