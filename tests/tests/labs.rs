@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(program: &Path, id: &str) -> Result<(), Failed> {
-    let done = Command::new(program).args(["lab", "run", "--json", "--plain-ping", "--own-fix", id]).output()?;
+    let done = Command::new(program).args(["lab", "run", "--json", "--own-fix", id]).output()?;
     let reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)
         .map_err(|error| format!("no report: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
     match (&reports[..], done.status.code()) {
