@@ -14,6 +14,7 @@ use crate::shell::{self, Profile};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
+#[group(id = "bench")]
 pub struct Args {
     /// Runs of each measurement
     #[arg(long, default_value_t = 9)]

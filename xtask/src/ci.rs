@@ -9,6 +9,7 @@ use crate::{ebpf, shell, test, vm};
 
 /// Arguments of `ci`.
 #[derive(clap::Args)]
+#[group(id = "ci")]
 pub struct Args {
     /// Then boot the oldest and the newest kernel with a few labs of each kind
     #[arg(long)]

@@ -25,6 +25,7 @@ const OBJCOPY: &str = "llvm-objcopy";
 
 /// Arguments of `ebpf`.
 #[derive(clap::Args)]
+#[group(id = "ebpf")]
 pub struct Args {
     /// Change nothing; fail unless the checked-in object is what the source gives
     #[arg(long)]

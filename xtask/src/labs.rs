@@ -10,6 +10,7 @@ use crate::shell::{self, Profile};
 
 /// Arguments of `labs`.
 #[derive(clap::Args)]
+#[group(id = "labs")]
 pub struct Args {
     /// Check in what came out
     #[arg(long)]

@@ -68,3 +68,13 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_sound() {
+        super::Xtask::command().debug_assert();
+    }
+}

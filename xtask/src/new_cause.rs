@@ -12,6 +12,7 @@ use crate::shell;
 
 /// Arguments of `new-cause`.
 #[derive(clap::Args)]
+#[group(id = "new-cause")]
 pub struct Args {
     /// The code: lower-case words joined by '-', saying what is wrong and never what to do
     code: String,

@@ -22,6 +22,7 @@ pub enum Purpose {
 
 /// Arguments of `setup`.
 #[derive(clap::Args)]
+#[group(id = "setup")]
 pub struct Args {
     /// What for; without this, for building and for the labs
     #[arg(value_enum)]

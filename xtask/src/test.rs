@@ -16,6 +16,7 @@ use crate::shell::{self, Profile};
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
+#[group(id = "test")]
 pub struct Args {
     /// Only the labs
     #[arg(long)]

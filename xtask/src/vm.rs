@@ -58,6 +58,7 @@ const SLOW: u32 = 10;
 
 /// Arguments of `vm`.
 #[derive(clap::Args, Default)]
+#[group(id = "vm")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// Kernels, such as 5.10 or 7.2; without any, the oldest and the newest
