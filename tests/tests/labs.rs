@@ -3,8 +3,12 @@
 //! Each test is `vnet-trace lab run --json ID`, the command that a person types: set up, ask, compare verdict, cause, place
 //! and notes, carry out the tool's fix, ping; then, in a fresh network, the lab's own fix, and ping. A lab whose needs this
 //! machine does not meet is reported as ignored, with the needs as its kind. Without root every lab needs root.
+//! After all of them the confusion matrix and the score are printed and compared with the ones checked in
+//! (`VNET_TRACE_BLESS=1` checks them in). `VNET_TRACE_LABS=quick` leaves out the labs' own fixes.
 //! The runner itself is tested with labs and a tool of the test's own.
 
+#[path = "labs/matrix.rs"]
+mod matrix;
 #[path = "labs/runner.rs"]
 mod runner;
 
@@ -37,13 +41,24 @@ fn main() -> ExitCode {
                 .map(|trial| if is_root() { trial } else { trial.with_kind("needs root").with_ignored_flag(true) }),
         )
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list && !arguments.ignored;
+    if whole && is_root() && !matrix::agrees() {
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
 }
 
 fn run(program: &Path, id: &str) -> Result<(), Failed> {
-    let done = Command::new(program).args(["lab", "run", "--json", "--own-fix", id]).output()?;
+    let mut command = Command::new(program);
+    command.args(["lab", "run", "--json"]);
+    if std::env::var_os("VNET_TRACE_LABS").is_none_or(|which| which != "quick") {
+        command.args(["--plain-ping", "--own-fix"]);
+    }
+    let done = command.arg(id).output()?;
     let reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)
         .map_err(|error| format!("no report: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+    matrix::note(&reports);
     match (&reports[..], done.status.code()) {
         ([report], Some(0)) if report.misses().is_empty() => Ok(()),
         ([report], _) if !report.misses().is_empty() => {

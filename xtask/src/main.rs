@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod docker;
 mod ebpf;
+mod inherit;
 mod labs;
 mod new_cause;
 mod setup;

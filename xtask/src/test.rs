@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::docker::Engine;
+use crate::inherit::{Inherited, PROFILES};
+use crate::labs;
 use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
 
@@ -24,6 +26,10 @@ pub struct Args {
     /// What every merge has to pass: all but the long property and network suites
     #[arg(long)]
     merge: bool,
+    /// Then the labs once more for each of several settings of this machine's first network namespace, which new
+    /// namespaces inherit; they are put back afterwards
+    #[arg(long)]
+    inherit: bool,
     /// Words for the test programs: filters and libtest's options
     #[arg(last = true)]
     words: Vec<String>,
@@ -36,7 +42,7 @@ const MERGE: &[&str] = &["tidy", "cli", "labs", "netfilter", "snapshot", "captur
 impl Args {
     /// What a merge has to pass.
     pub fn for_merge(&self) -> Self {
-        Self { labs: self.labs, merge: true, words: self.words.clone() }
+        Self { labs: self.labs, merge: true, inherit: self.inherit, words: self.words.clone() }
     }
 }
 
@@ -89,17 +95,24 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         command.arg("--workspace");
     }
-    if !shell::is_root() {
-        // Compiling is the user's, running is root's: labs and sockets need it.
-        shell::as_root("true").context("labs make network namespaces")?;
-        command.args(["--config", "target.'cfg(unix)'.runner = ['sudo', '--preserve-env=VNET_TRACE_PROGRAM', '--']"]);
-    }
+    labs::as_root(&mut command)?;
     command.arg("--").args(&args.words);
     if args.merge {
         // One network at a time: what a merge has to pass must not depend on what else the machine does.
         command.arg("--test-threads=1");
     }
-    let succeeded = count.watch(&mut command)?;
+    let mut succeeded = count.watch(&mut command)?;
+    if args.inherit {
+        let mut labs = shell::cargo();
+        labs.args(["test", "--package", "tests", "--test", "labs", "--color", "never"])
+            .env("VNET_TRACE_PROGRAM", &program)
+            .env("VNET_TRACE_LABS", "quick");
+        labs::as_root(&mut labs)?;
+        for profile in PROFILES {
+            let _set = Inherited::set(profile)?;
+            succeeded &= count.watch(&mut labs)?;
+        }
+    }
 
     let list = shell::workspace().join("tests/skips.toml");
     let skips: Skips = toml::from_str(&std::fs::read_to_string(&list).context("cannot read tests/skips.toml")?)

@@ -95,7 +95,7 @@ struct RunArgs {
     /// Say what is done, and show the tool's own messages
     #[arg(short, long)]
     verbose: bool,
-    /// Check first that a plain ping does what the lab says
+    /// Check as well that a plain ping does what the lab says
     #[arg(long)]
     plain_ping: bool,
     /// Then try the lab's own fix as well, in a fresh network

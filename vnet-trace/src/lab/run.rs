@@ -1,12 +1,13 @@
 //! One run of one lab, in the process that is its sandbox.
 //!
 //! ```text
-//!   needs ─► setup ─► [plain ping] ─► the tool ─► commands of its fixes[0] ─► plain ping      Part::Question
+//!   needs ─► setup ─► the tool ─► [plain ping] ─► commands of its fixes[0] ─► plain ping      Part::Question
 //!   needs ─► setup ─► the lab's fix ─► plain ping                                             Part::OwnFix
 //! ```
 //!
 //! The tool is a child process in the lab's root, as a person would start it; what it says is judged by [`super::answer`].
-//! A plain ping stops at its first reply, so a mended network costs no waiting.
+//! The tool comes first: a ping before it would leave resolved neighbours and learned MTUs, and the tool would rightly tell
+//! of those. A plain ping stops at its first reply, so a mended network costs no waiting.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +54,7 @@ pub enum Manner {
 pub struct Options {
     /// The tool under test; it gets `ping --json …`.
     pub program: PathBuf,
-    /// Check first that a plain ping does what the lab's verdict says. Costs a second or two.
+    /// Check as well that a plain ping does what the lab's verdict says. Costs a second or two.
     pub plain_ping: bool,
     /// Carry out the tool's first fix and ping again.
     pub tool_fix: bool,
@@ -153,10 +154,10 @@ impl Run<'_> {
     }
 
     fn question(&mut self) {
+        let Some(answer) = self.timed("tool", Self::ask) else { return };
         if self.options.plain_ping {
             self.timed("plain ping", Self::check_verdict_by_plain_ping);
         }
-        let Some(answer) = self.timed("tool", Self::ask) else { return };
         for miss in answer.misses(&self.lab.expect) {
             self.report.miss(miss);
         }
