@@ -5,6 +5,8 @@
 //! contradicted is not named, one that the kernel reported is *witnessed*, one that fits the last sighting is *deduced*.
 
 pub mod arp;
+#[cfg(test)]
+pub mod bench;
 pub mod bridge;
 pub mod case;
 pub mod confirm;

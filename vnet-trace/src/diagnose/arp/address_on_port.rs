@@ -40,3 +40,20 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_address_is_on_a_bridge_port() {
+        let found = World::switch().address("./p1", "10.0.0.9/24").ask("a", "10.0.0.9").found(check);
+        assert_eq!(found.commands[..2], ["ip addr del 10.0.0.9/24 dev p1", "ip addr add 10.0.0.9/24 dev br0"]);
+    }
+
+    #[test]
+    fn silent_when_the_address_is_on_the_bridge() {
+        assert!(World::switch().address("./br0", "10.0.0.9/24").ask("a", "10.0.0.9").is_silent(check));
+    }
+}

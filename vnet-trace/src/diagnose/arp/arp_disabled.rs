@@ -31,3 +31,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_owner_has_arp_off() {
+        let found = World::switch().change("b/eth0", |link| link.flags |= 0x80).found(check);
+        assert_eq!(found.at, "b/eth0");
+        assert_eq!(found.commands[0], "ip -n b link set eth0 arp on");
+    }
+
+    #[test]
+    fn fires_when_the_asker_has_arp_off() {
+        assert!(World::switch().change("a/eth0", |link| link.flags |= 0x80).found(check).commands[0].contains("-n a"));
+    }
+
+    #[test]
+    fn silent_when_somebody_else_has_arp_off() {
+        assert!(World::switch().change("c/eth0", |link| link.flags |= 0x80).is_silent(check));
+    }
+}

@@ -70,3 +70,31 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// b answers only for addresses of the device that was asked on, and has 10.0.0.100 on lo.
+    fn world() -> World {
+        World::cable().address("b/lo", "10.0.0.100/32").sysctl("b", "net.ipv4.conf.all.arp_ignore", 1)
+    }
+
+    #[test]
+    fn fires_when_the_address_is_on_another_device() {
+        let found = world().ask("a", "10.0.0.100").found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, ["ip netns exec b sysctl -w net.ipv4.conf.all.arp_ignore=0"]);
+    }
+
+    #[test]
+    fn silent_when_the_address_is_on_the_device() {
+        assert!(world().ask("a", "10.0.0.2").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_it_is_not_set() {
+        assert!(world().sysctl("b", "net.ipv4.conf.all.arp_ignore", 0).ask("a", "10.0.0.100").is_silent(check));
+    }
+}

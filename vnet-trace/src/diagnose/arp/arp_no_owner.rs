@@ -68,3 +68,28 @@ fn station(case: &Case<'_>, asker: Device) -> Option<Device> {
             })
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_nobody_has_the_address() {
+        let found = World::cable().ask("a", "10.0.0.7").found(check);
+        assert_eq!(found.at, "a/veth1");
+        assert_eq!(found.commands, ["ip -n b addr add 10.0.0.7/24 dev veth2"]);
+    }
+
+    #[test]
+    fn silent_when_somebody_has_it() {
+        assert!(World::switch().ask("a", "10.0.0.3").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_it_is_a_gateway() {
+        let world = World::cable().route("a", "10.7.0.0/16 via 10.0.0.7").ask("a", "10.7.0.1");
+        assert_eq!(world.first().as_deref(), Some("gateway-unreachable"));
+        assert!(world.is_silent(check));
+    }
+}

@@ -46,3 +46,27 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// c has the asker's address as well, and b has learned whose?
+    fn world(learned: &str) -> World {
+        let world = World::switch().address("c/eth0", "10.0.0.1/24");
+        let mac = world.mac(learned);
+        world.neighbour("b/eth0", "10.0.0.1", mac)
+    }
+
+    #[test]
+    fn fires_when_the_answer_goes_to_the_other_one() {
+        let found = world("c/eth0").found(check);
+        assert_eq!(found.commands[0], "ip -n c addr del 10.0.0.1/24 dev eth0");
+    }
+
+    #[test]
+    fn silent_when_the_answer_goes_to_the_asker() {
+        assert!(world("a/eth0").is_silent(check));
+    }
+}

@@ -44,3 +44,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_two_stations_have_one_mac() {
+        let world = World::switch();
+        let mac = world.mac("b/eth0");
+        let owners = vec![world.device("b/eth0"), world.device("c/eth0")];
+        let found = world.fault(Role::Request, "b/eth0", Decision::DuplicateMac { mac, owners }).found(check);
+        assert!(found.commands[0].starts_with("ip -n c link set eth0 address "), "{:?}", found.commands);
+    }
+
+    #[test]
+    fn silent_when_the_frame_is_for_a_stranger() {
+        let world = World::switch();
+        let decision = Decision::OtherHost { frame: crate::diagnose::bench::STRANGER, own: None };
+        assert!(world.fault(Role::Request, "b/eth0", decision).is_silent(check));
+    }
+}

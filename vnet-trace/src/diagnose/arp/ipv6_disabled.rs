@@ -66,3 +66,28 @@ fn lost_address(case: &Case<'_>, device: Device) -> Option<(IpAddr, u8)> {
         Some((address, net.prefix_len()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    const KEY: &str = "net.ipv6.conf.veth2.disable_ipv6";
+
+    #[test]
+    fn fires_when_ipv6_is_off_at_the_owner() {
+        let found = World::cable6().sysctl("b", KEY, 1).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, [format!("ip netns exec b sysctl -w {KEY}=0")]);
+    }
+
+    #[test]
+    fn silent_when_the_question_is_ipv4() {
+        assert!(World::cable().sysctl("b", KEY, 1).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_another_device_has_it_off() {
+        assert!(World::cable6().sysctl("b", "net.ipv6.conf.lo.disable_ipv6", 1).is_silent(check));
+    }
+}

@@ -45,3 +45,33 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// The owner's address with these IFA_F_* flags.
+    fn world(flags: u32) -> World {
+        World::cable6().space("b", |netns| {
+            netns.addresses.iter_mut().filter(|entry| entry.prefix_len == 64).for_each(|entry| entry.flags = flags);
+        })
+    }
+
+    #[test]
+    fn fires_when_detection_failed() {
+        let found = world(0x40 | 0x08).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands[1], "ip -n b addr add fd00::2/64 dev veth2 nodad");
+    }
+
+    #[test]
+    fn fires_when_detection_still_runs() {
+        assert!(world(0x40).found(check).finding.summary.contains("tentative"));
+    }
+
+    #[test]
+    fn silent_when_the_address_is_optimistic() {
+        assert!(world(0x40 | 0x04).is_silent(check));
+    }
+}

@@ -25,3 +25,23 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     finding.fixes.push(case.sysctl_fix(netns, "make the table larger", Risk::Safe, &[(key, (limit * 4).max(4096))]));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_the_table_is_full() {
+        let key = "net.ipv4.neigh.default.gc_thresh3";
+        let found =
+            World::cable().sysctl("a", key, 8).fault(Role::Request, "a/veth1", Decision::NeighTableFull).found(check);
+        assert_eq!(found.commands, [format!("ip netns exec a sysctl -w {key}=4096")]);
+    }
+
+    #[test]
+    fn silent_when_there_is_nobody_to_put_into_it() {
+        assert!(World::cable().ask("a", "10.0.0.7").is_silent(check));
+    }
+}

@@ -40,3 +40,24 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_an_entry_names_another_port() {
+        let world = World::switch();
+        let mac = world.mac("b/eth0");
+        let found = world.fdb("./p3", mac).found(check);
+        assert_eq!(found.commands, [format!("bridge fdb del {mac} dev p3 master")]);
+    }
+
+    #[test]
+    fn silent_when_the_entry_names_the_owners_port() {
+        let world = World::switch();
+        let mac = world.mac("b/eth0");
+        assert!(world.fdb("./p2", mac).is_silent(check));
+    }
+}

@@ -13,3 +13,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(crate::diagnose::filter::netfilter_drop::judged(case, fault, "bridge-filter-drop"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Family, check};
+    use crate::diagnose::bench::World;
+    use crate::model::netfilter::Backend;
+
+    /// A switch with the policies of ebtables.
+    fn world(input: &str, forward: &str) -> World {
+        let text = format!("*filter\n:INPUT {input}\n:FORWARD {forward}\n:OUTPUT ACCEPT\n");
+        World::switch().rules_of(".", &text, Family::Bridge, Backend::EbtablesNft)
+    }
+
+    #[test]
+    fn fires_when_ebtables_forwards_nothing() {
+        assert!(world("ACCEPT", "DROP").found(check).at.starts_with("./"));
+    }
+
+    #[test]
+    fn silent_when_only_frames_for_the_host_are_dropped() {
+        assert!(world("DROP", "ACCEPT").is_silent(check));
+    }
+}

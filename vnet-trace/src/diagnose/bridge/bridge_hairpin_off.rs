@@ -24,3 +24,31 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::{FloodKind, Role};
+
+    #[test]
+    fn fires_when_it_would_leave_by_the_port_it_came_in_by() {
+        let world = World::switch();
+        let port = world.device("./p1");
+        let found = world.fault(Role::Request, "./p1", Decision::BridgeHairpin { port }).found(check);
+        assert_eq!(found.at, "./p1");
+        assert_eq!(found.commands, ["bridge link set dev p1 hairpin on"]);
+    }
+
+    #[test]
+    fn silent_when_the_port_floods_nothing() {
+        let world = World::switch();
+        let decision = Decision::BridgeNoFlood { port: world.device("./p1"), kind: FloodKind::UnknownUnicast };
+        assert!(world.fault(Role::Request, "./p1", decision).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_two_ports_talk() {
+        assert!(World::switch().is_silent(check));
+    }
+}

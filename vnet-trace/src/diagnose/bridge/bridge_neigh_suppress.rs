@@ -35,3 +35,33 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::{STRANGER, World};
+    use crate::model::id::MacAddr;
+
+    /// A switch that answers for b with this address from its own neighbour table.
+    fn world(lladdr: MacAddr) -> World {
+        World::switch()
+            .port("./p2", |port| port.neigh_suppress = true)
+            .neighbour("./br0", "10.0.0.2", lladdr)
+            .fdb("./p2", lladdr)
+    }
+
+    #[test]
+    fn fires_when_the_bridges_entry_is_stale() {
+        assert_eq!(world(STRANGER).found(check).commands[0], "ip neigh del 10.0.0.2 dev br0");
+    }
+
+    #[test]
+    fn silent_when_the_bridges_entry_is_right() {
+        assert!(world(World::switch().mac("b/eth0")).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_port_does_not_suppress() {
+        assert!(world(STRANGER).port("./p2", |port| port.neigh_suppress = false).is_silent(check));
+    }
+}

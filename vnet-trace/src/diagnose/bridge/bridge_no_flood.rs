@@ -29,3 +29,34 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_owners_port_floods_no_broadcast() {
+        let found = World::switch().port("./p2", |port| port.bcast_flood = false).found(check);
+        assert_eq!(found.at, "./p2");
+        assert_eq!(found.commands, ["bridge link set dev p2 bcast_flood on"]);
+    }
+
+    #[test]
+    fn fires_when_an_unknown_unicast_is_needed() {
+        let world = World::switch();
+        let mac = world.mac("b/eth0");
+        let found = world.neighbour("a/eth0", "10.0.0.2", mac).port("./p2", |port| port.flood = false).found(check);
+        assert_eq!(found.commands, ["bridge link set dev p2 flood on"]);
+    }
+
+    #[test]
+    fn silent_when_the_bridge_learns_the_address_in_time() {
+        assert!(World::switch().port("./p2", |port| port.flood = false).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_askers_port_floods_nothing() {
+        assert!(World::switch().port("./p1", |port| port.bcast_flood = false).is_silent(check));
+    }
+}

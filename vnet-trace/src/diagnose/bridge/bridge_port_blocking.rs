@@ -71,3 +71,33 @@ fn info(case: &Case<'_>, bridge: Device) -> BridgeInfo {
         _ => BridgeInfo::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BridgeInfo, LinkKind, check};
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_port_was_disabled() {
+        let found = World::switch().port("./p2", |port| port.state = 0).found(check);
+        assert_eq!(found.at, "./p2");
+        assert_eq!(found.commands, ["bridge link set dev p2 state 3"]);
+    }
+
+    #[test]
+    fn fires_when_stp_still_listens() {
+        let found = World::switch()
+            .change("./br0", |link| {
+                link.kind = LinkKind::Bridge(BridgeInfo { stp_state: 1, ..BridgeInfo::default() });
+            })
+            .port("./p1", |port| port.state = 1)
+            .found(check);
+        assert_eq!(found.at, "./p1");
+        assert!(found.finding.summary.contains("listening, as STP"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_a_port_beside_the_way_is_disabled() {
+        assert!(World::switch().port("./p3", |port| port.state = 0).is_silent(check));
+    }
+}

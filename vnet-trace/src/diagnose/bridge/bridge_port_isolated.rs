@@ -25,3 +25,20 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_both_ports_are_isolated() {
+        let found = World::switch().port("./p1", |port| port.isolated = true).port("./p2", |port| port.isolated = true).found(check);
+        assert_eq!(found.commands, ["bridge link set dev p2 isolated off"]);
+    }
+
+    #[test]
+    fn silent_when_one_is_isolated() {
+        assert!(World::switch().port("./p2", |port| port.isolated = true).is_silent(check));
+    }
+}

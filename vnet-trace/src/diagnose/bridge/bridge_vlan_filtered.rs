@@ -78,3 +78,34 @@ fn pvid_beside(case: &Case<'_>, port: crate::model::id::Device) -> Option<u16> {
         .or_else(|| pvids.first().copied())
         .or_else(|| netns.bridge_vlans.iter().find(|vlan| vlan.ifindex == port.ifindex).map(|vlan| vlan.vid))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkKind, check};
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::BridgeInfo;
+
+    /// A switch whose ports to a and b have these VLANs untagged.
+    fn world(vlan_filtering: bool, first: u16, second: u16) -> World {
+        let info = BridgeInfo { vlan_filtering, vlan_protocol: 0x8100, ..BridgeInfo::default() };
+        World::switch()
+            .change("./br0", |link| link.kind = LinkKind::Bridge(info))
+            .vlan("./p1", first, true)
+            .vlan("./p2", second, true)
+    }
+
+    #[test]
+    fn fires_when_the_ports_are_on_different_vlans() {
+        assert_eq!(world(true, 10, 20).found(check).at, "./p2");
+    }
+
+    #[test]
+    fn silent_when_they_are_on_one() {
+        assert!(world(true, 10, 10).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_bridge_does_not_filter() {
+        assert!(world(false, 10, 20).is_silent(check));
+    }
+}

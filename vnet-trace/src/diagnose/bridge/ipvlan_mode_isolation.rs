@@ -39,3 +39,35 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkKind, check};
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::{IpvlanFlag, IpvlanMode};
+
+    /// Two namespaces with an ipvlan each on one device; an ipvlan has the lower device's address.
+    fn siblings(flag: IpvlanFlag) -> World {
+        let kind = || LinkKind::Ipvlan { mode: IpvlanMode::L2, flag };
+        let world = World::new().veth("./up0", "s/port0");
+        let mac = world.mac("./up0");
+        world
+            .upper("a/ip1", "./up0", kind())
+            .upper("b/ip2", "./up0", kind())
+            .change("a/ip1", |link| link.mac = Some(mac))
+            .change("b/ip2", |link| link.mac = Some(mac))
+            .address("a/ip1", "10.0.0.1/24")
+            .address("b/ip2", "10.0.0.2/24")
+            .ask("a", "10.0.0.2")
+    }
+
+    #[test]
+    fn fires_when_the_siblings_are_private() {
+        assert!(siblings(IpvlanFlag::Private).found(check).finding.summary.contains("private flag"));
+    }
+
+    #[test]
+    fn silent_when_the_siblings_are_bridged() {
+        assert!(siblings(IpvlanFlag::Bridge).is_silent(check));
+    }
+}

@@ -44,3 +44,37 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkKind, check};
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::MacvlanMode;
+
+    /// A host on `./up0`, and two children of it in namespaces.
+    fn world() -> World {
+        World::new()
+            .veth("./up0", "s/port0")
+            .upper("a/mv1", "./up0", LinkKind::Macvlan(MacvlanMode::Bridge))
+            .upper("b/mv2", "./up0", LinkKind::Macvlan(MacvlanMode::Bridge))
+            .address("./up0", "10.0.0.9/24")
+            .address("a/mv1", "10.0.0.1/24")
+            .address("b/mv2", "10.0.0.2/24")
+    }
+
+    #[test]
+    fn fires_when_the_host_asks_a_child() {
+        let found = world().ask(".", "10.0.0.1").found(check);
+        assert_eq!(found.commands[0], "ip link add link up0 name up0-host type macvlan mode bridge");
+    }
+
+    #[test]
+    fn fires_when_a_child_asks_the_host() {
+        assert!(world().ask("a", "10.0.0.9").find(check).is_some());
+    }
+
+    #[test]
+    fn silent_when_a_child_asks_another() {
+        assert!(world().ask("a", "10.0.0.2").is_silent(check));
+    }
+}

@@ -60,3 +60,36 @@ fn spec(flow: &str) -> (String, String) {
         .collect();
     (words.join(","), actions.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    /// The switch named `ovs-br` lost it at `./p1`.
+    fn world(flow: Option<&str>, vlan_port: Option<&str>) -> World {
+        let decision = Decision::Ovs {
+            bridge: "ovs-br".to_owned(),
+            flow: flow.map(str::to_owned),
+            vlan_port: vlan_port.map(str::to_owned),
+        };
+        World::switch().fault(Role::Request, "./p1", decision)
+    }
+
+    #[test]
+    fn fires_when_a_flow_drops_it() {
+        let found = world(Some("cookie=0x0, n_packets=3, priority=100,icmp actions=drop"), None).found(check);
+        assert_eq!(found.commands, ["ovs-ofctl --strict del-flows ovs-br priority=100,icmp"]);
+    }
+
+    #[test]
+    fn fires_when_no_flow_matches() {
+        assert_eq!(world(None, None).found(check).commands, ["ovs-ofctl add-flow ovs-br priority=0,actions=normal"]);
+    }
+
+    #[test]
+    fn silent_when_the_ports_are_on_different_vlans() {
+        assert!(world(None, Some("p2")).is_silent(check));
+    }
+}

@@ -87,3 +87,33 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkKind, check};
+    use crate::diagnose::bench::World;
+
+    /// A cable with a VLAN device at each end.
+    fn world(first: u16, second: u16) -> World {
+        let vlan = |id| LinkKind::Vlan { id, protocol: 0x8100 };
+        World::new()
+            .veth("a/veth1", "b/veth2")
+            .upper("a/v1", "a/veth1", vlan(first))
+            .upper("b/v2", "b/veth2", vlan(second))
+            .address("a/v1", "10.0.0.1/24")
+            .address("b/v2", "10.0.0.2/24")
+            .ask("a", "10.0.0.2")
+    }
+
+    #[test]
+    fn fires_when_the_tags_differ() {
+        let found = world(10, 20).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands[0], "ip -n b link add link veth2 name veth2.10 type vlan id 10");
+    }
+
+    #[test]
+    fn silent_when_the_tags_are_one() {
+        assert!(world(10, 10).is_silent(check));
+    }
+}

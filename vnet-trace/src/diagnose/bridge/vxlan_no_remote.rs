@@ -51,3 +51,21 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_nobody_said_where_the_other_end_is() {
+        let found = World::tunnel((42, None, 4789), (42, Some("192.0.2.1"), 4789)).found(check);
+        assert_eq!(found.at, "a/vx0");
+        assert_eq!(found.commands, ["ip netns exec a bridge fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.2"]);
+    }
+
+    #[test]
+    fn silent_when_both_ends_know_each_other() {
+        assert!(World::tunnel((42, Some("192.0.2.2"), 4789), (42, Some("192.0.2.1"), 4789)).is_silent(check));
+    }
+}

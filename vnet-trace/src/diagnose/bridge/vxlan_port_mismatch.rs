@@ -95,3 +95,22 @@ pub fn remake(
         "change it where the tunnel is configured",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_ports_differ() {
+        let found = World::tunnel((42, Some("192.0.2.2"), 8472), (42, Some("192.0.2.1"), 4789)).found(check);
+        assert_eq!(found.at, "b/eth0");
+        assert_eq!(found.commands[1], "ip -n b link add vx0 type vxlan id 42 dstport 8472 remote 192.0.2.1");
+    }
+
+    #[test]
+    fn silent_when_the_vnis_differ() {
+        let world = World::tunnel((42, Some("192.0.2.2"), 4789), (43, Some("192.0.2.1"), 4789));
+        assert!(world.is_silent(check));
+    }
+}

@@ -36,3 +36,23 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_the_receiver_found_a_checksum_wrong() {
+        let decision = Decision::Checksum { layer: "ip".to_owned(), rule: None, netns: None };
+        let found = World::cable().fault(Role::Request, "b/veth2", decision).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert!(found.finding.summary.contains("IP header checksum"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_the_packet_is_whole() {
+        assert!(World::cable().is_silent(check));
+    }
+}

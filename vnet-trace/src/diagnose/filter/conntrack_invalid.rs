@@ -85,3 +85,25 @@ fn same_way_back(
         crate::diagnose::case::NETWORK_CONFIG,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_the_table_is_full() {
+        let key = "net.netfilter.nf_conntrack_max";
+        let world = World::cable().sysctl("b", key, 131_072);
+        let found = world.fault(Role::Request, "b/veth2", Decision::Conntrack { full: true }).found(check);
+        assert_eq!(found.commands, [format!("ip netns exec b sysctl -w {key}=262144")]);
+    }
+
+    #[test]
+    fn silent_when_a_rule_without_a_state_drops_it() {
+        let world = World::cable().iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
+        assert_eq!(world.first().as_deref(), Some("netfilter-drop"));
+        assert!(world.is_silent(check));
+    }
+}

@@ -20,3 +20,28 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    const KEY: &str = "net.ipv4.icmp_echo_ignore_all";
+
+    #[test]
+    fn fires_when_the_owner_ignores_echo() {
+        let found = World::cable().sysctl("b", KEY, 1).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, [format!("ip netns exec b sysctl -w {KEY}=0")]);
+    }
+
+    #[test]
+    fn silent_when_the_asker_ignores_echo() {
+        assert!(World::cable().sysctl("a", KEY, 1).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_question_is_the_other_family() {
+        assert!(World::cable6().sysctl("b", KEY, 1).is_silent(check));
+    }
+}

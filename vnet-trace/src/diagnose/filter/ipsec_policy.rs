@@ -45,3 +45,43 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::{XfrmPolicy, XfrmTemplate};
+
+    /// a has a policy for what it sends to this destination.
+    fn world(dst: [u8; 4], block: bool, templates: Vec<XfrmTemplate>) -> World {
+        World::cable().space("a", |netns| {
+            netns.xfrm_policies.push(XfrmPolicy {
+                dir: "out".to_owned(),
+                src: std::net::IpAddr::from([10, 0, 0, 1]).into(),
+                dst: std::net::IpAddr::from(dst).into(),
+                protocol: 0,
+                block,
+                priority: 0,
+                templates,
+                ifindex: None,
+            });
+        })
+    }
+
+    #[test]
+    fn fires_when_a_policy_blocks() {
+        let found = world([10, 0, 0, 2], true, Vec::new()).found(check);
+        assert!(found.at.starts_with('a'), "{}", found.at);
+        assert_eq!(found.commands, ["ip -n a xfrm policy delete src 10.0.0.1/32 dst 10.0.0.2/32 dir out"]);
+    }
+
+    #[test]
+    fn silent_when_the_policy_is_for_another_destination() {
+        assert!(world([10, 0, 0, 3], true, Vec::new()).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_policy_allows() {
+        assert!(world([10, 0, 0, 2], false, Vec::new()).is_silent(check));
+    }
+}

@@ -132,3 +132,34 @@ pub fn program(backend: Backend) -> &'static str {
         Backend::ArptablesNft | Backend::ArptablesLegacy => "arptables",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_the_policy_of_the_owners_chain_drops() {
+        let found = World::cable().iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n").found(check);
+        assert_eq!((found.at.as_str(), found.role), ("b/veth2", Role::Request));
+        assert!(found.finding.summary.starts_with("the policy of chain INPUT"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn fires_when_a_rule_drops_the_reply() {
+        let rules = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p icmp -m icmp --icmp-type 0 -j DROP\nCOMMIT\n";
+        assert_eq!(World::cable().iptables("a", rules).found(check).role, Role::Reply);
+    }
+
+    #[test]
+    fn silent_when_the_chain_does_not_see_the_packet() {
+        assert!(World::cable().iptables("b", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_a_rule_before_the_policy_accepts() {
+        let rules = "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p icmp -m icmp --icmp-type 8 -j ACCEPT\nCOMMIT\n";
+        assert!(World::cable().iptables("b", rules).is_silent(check));
+    }
+}

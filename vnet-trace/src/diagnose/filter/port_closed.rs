@@ -25,3 +25,29 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_nothing_listens() {
+        let decision = Decision::PortClosed { port: 80, elsewhere: None };
+        let found = World::cable().fault(Role::Request, "b/veth2", decision).found(check);
+        assert!(found.finding.summary.contains("port 80 in b"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn fires_when_the_socket_listens_on_another_address() {
+        let decision = Decision::PortClosed { port: 80, elsewhere: Some([127, 0, 0, 1].into()) };
+        let found = World::cable().fault(Role::Request, "b/veth2", decision).found(check);
+        assert!(found.finding.summary.contains("on 127.0.0.1 only"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_the_question_is_a_ping() {
+        assert!(World::cable().is_silent(check));
+    }
+}

@@ -25,3 +25,22 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_it_left_correctly() {
+        let found = World::cable().fault(Role::Request, "a/veth1", Decision::RemoteSilent).found(check);
+        assert_eq!(found.at, "a/veth1");
+        assert!(found.commands.is_empty());
+    }
+
+    #[test]
+    fn silent_when_everybody_who_could_have_the_address_is_in_sight() {
+        assert!(World::cable().ask("a", "10.0.0.7").is_silent(check));
+    }
+}

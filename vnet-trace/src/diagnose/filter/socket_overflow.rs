@@ -25,3 +25,22 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decision, check};
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Role;
+
+    #[test]
+    fn fires_when_the_queue_is_full() {
+        let found = World::cable().fault(Role::Reply, "a/veth1", Decision::SocketOverflow).found(check);
+        assert_eq!((found.at.as_str(), found.role), ("a/veth1", Role::Reply));
+    }
+
+    #[test]
+    fn silent_when_nobody_listens() {
+        let decision = Decision::PortClosed { port: 80, elsewhere: None };
+        assert!(World::cable().fault(Role::Request, "b/veth2", decision).is_silent(check));
+    }
+}

@@ -34,3 +34,35 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::{Decision, Role};
+    use crate::model::snapshot::CgroupProgram;
+
+    /// A program that denies, attached to the asker's cgroup.
+    fn world() -> World {
+        World::cable().machine(|machine| {
+            machine.cgroup_programs.push(CgroupProgram {
+                cgroup: "/sys/fs/cgroup/app".to_owned(),
+                attach: "inet_egress".to_owned(),
+                id: 7,
+                name: Some("deny".to_owned()),
+            });
+        })
+    }
+
+    #[test]
+    fn fires_when_a_program_refused_the_packet() {
+        let found = world().fault(Role::Request, "a/veth1", Decision::Cgroup { program: Some(0) }).found(check);
+        assert_eq!((found.at.as_str(), found.role), ("a/veth1", Role::Request));
+        assert!(found.finding.summary.contains("deny (id 7)"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_the_program_is_only_there() {
+        assert!(world().is_silent(check));
+    }
+}

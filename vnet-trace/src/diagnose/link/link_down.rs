@@ -53,3 +53,31 @@ pub fn up(case: &Case<'_>, device: Device) -> crate::model::diagnosis::Fix {
         NETWORK_CONFIG,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_own_device_is_down() {
+        let found = World::cable().down("a/veth1").found(check);
+        assert_eq!(found.at, "a/veth1");
+        assert_eq!(found.commands, ["ip -n a link set veth1 up"]);
+    }
+
+    #[test]
+    fn fires_when_a_router_has_lost_its_route_with_its_device() {
+        assert_eq!(World::router().down("r/r2").found(check).at, "r/r2");
+    }
+
+    #[test]
+    fn silent_when_the_other_end_is_down() {
+        assert_eq!(World::cable().down("b/veth2").first().as_deref(), Some("peer-down"));
+    }
+
+    #[test]
+    fn silent_when_a_device_beside_the_way_is_down() {
+        assert!(World::switch().down("c/eth0").is_silent(check));
+    }
+}

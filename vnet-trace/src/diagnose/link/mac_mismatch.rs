@@ -82,3 +82,28 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::{STRANGER, World};
+
+    #[test]
+    fn fires_when_a_neighbour_entry_names_a_stranger() {
+        let found = World::cable().neighbour("a/veth1", "10.0.0.2", STRANGER).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, ["ip -n a neigh del 10.0.0.2 dev veth1"]);
+    }
+
+    #[test]
+    fn fires_when_the_answer_goes_to_a_stranger() {
+        assert_eq!(World::cable().neighbour("b/veth2", "10.0.0.1", STRANGER).found(check).at, "a/veth1");
+    }
+
+    #[test]
+    fn silent_when_the_entry_is_right() {
+        let world = World::cable();
+        let mac = world.mac("b/veth2");
+        assert!(world.neighbour("a/veth1", "10.0.0.2", mac).is_silent(check));
+    }
+}

@@ -118,3 +118,35 @@ fn raise_to(case: &Case<'_>, len: u32) -> u32 {
     let _ = case.snapshot().devices().any(|(_, link)| matches!(link.kind, LinkKind::Loopback));
     if len <= 1500 { 1500 } else { len.div_ceil(100) * 100 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::question::PmtuDiscovery;
+
+    /// A router whose second link takes 1400 bytes, asked with so many bytes of payload.
+    fn world(size: u16, pmtu: PmtuDiscovery) -> World {
+        World::router().change("r/r2", |link| link.mtu = 1400).question(|question| {
+            question.size = size;
+            question.pmtu = pmtu;
+        })
+    }
+
+    #[test]
+    fn fires_when_it_is_too_long_and_must_not_be_fragmented() {
+        let found = world(1472, PmtuDiscovery::Do).found(check);
+        assert_eq!(found.at, "r/r2");
+        assert_eq!(found.commands[0], "ip -n r link set r2 mtu 1500");
+    }
+
+    #[test]
+    fn silent_when_it_just_fits() {
+        assert!(world(1372, PmtuDiscovery::Do).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_it_may_be_fragmented() {
+        assert!(world(1472, PmtuDiscovery::Dont).is_silent(check));
+    }
+}

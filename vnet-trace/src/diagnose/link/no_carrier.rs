@@ -79,3 +79,34 @@ fn root(case: &Case<'_>, device: Device) -> Device {
         _ => device,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkKind, check};
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::BridgeInfo;
+
+    /// A host with an address on a bridge, with or without carrier.
+    fn bridge(carrier: bool) -> World {
+        World::new()
+            .link("./br0", LinkKind::Bridge(BridgeInfo::default()))
+            .address("./br0", "10.0.0.1/24")
+            .change("./br0", |link| link.carrier = carrier)
+            .ask(".", "10.0.0.2")
+    }
+
+    #[test]
+    fn fires_when_a_bridge_has_no_active_port() {
+        assert_eq!(bridge(false).found(check).at, "./br0");
+    }
+
+    #[test]
+    fn silent_when_the_bridge_has_carrier() {
+        assert!(bridge(true).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_other_end_of_a_veth_is_down() {
+        assert_eq!(World::cable().down("b/veth2").first().as_deref(), Some("peer-down"));
+    }
+}

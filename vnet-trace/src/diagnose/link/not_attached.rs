@@ -50,3 +50,34 @@ pub fn attach(case: &Case<'_>, device: Device, bridge: Device) -> crate::model::
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// A switch of which a port was forgotten.
+    fn without(port: &str) -> World {
+        World::switch().change(port, |link| {
+            link.master = None;
+            link.bridge_port = None;
+        })
+    }
+
+    #[test]
+    fn fires_when_the_owners_port_has_no_master() {
+        let found = without("./p2").found(check);
+        assert_eq!(found.at, "./p2");
+        assert_eq!(found.commands, ["ip link set p2 master br0"]);
+    }
+
+    #[test]
+    fn fires_when_the_askers_port_has_no_master() {
+        assert_eq!(without("./p1").found(check).at, "./p1");
+    }
+
+    #[test]
+    fn silent_when_another_port_has_no_master() {
+        assert!(without("./p3").is_silent(check));
+    }
+}

@@ -30,3 +30,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     finding.fixes.push(super::link_down::up(case, *culprit));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_other_end_is_down() {
+        let found = World::cable().down("b/veth2").found(check);
+        assert_eq!(found.at, "a/veth1");
+        assert_eq!(found.commands, ["ip -n b link set veth2 up"]);
+    }
+
+    #[test]
+    fn silent_when_the_own_end_is_down() {
+        assert_eq!(World::cable().down("a/veth1").first().as_deref(), Some("link-down"));
+    }
+
+    #[test]
+    fn silent_when_both_ends_are_up() {
+        assert!(World::cable().is_silent(check));
+    }
+}

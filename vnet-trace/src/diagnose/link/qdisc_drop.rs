@@ -40,3 +40,39 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::{Decision, Role};
+    use crate::model::id::IfIndex;
+    use crate::model::snapshot::Qdisc;
+
+    /// A netem that loses everything, at the root of the asker's device.
+    fn world() -> World {
+        World::cable().space("a", |netns| {
+            netns.qdiscs.push(Qdisc {
+                ifindex: IfIndex(2),
+                kind: "netem".to_owned(),
+                parent: 0xffff_ffff,
+                options: vec![("loss".to_owned(), "100%".to_owned())],
+                ..Qdisc::default()
+            });
+        })
+    }
+
+    #[test]
+    fn fires_when_the_queueing_discipline_dropped_it() {
+        let found = world().fault(Role::Request, "a/veth1", Decision::Qdisc { qdisc: Some(0) }).found(check);
+        assert_eq!(found.at, "a/veth1");
+        assert_eq!(found.commands, ["ip netns exec a tc qdisc del dev veth1 root"]);
+        assert!(found.finding.summary.contains("netem loss 100%"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_a_tc_filter_dropped_it() {
+        let filter = Decision::Tc { filter: None, ingress: false };
+        assert!(world().fault(Role::Request, "a/veth1", filter).is_silent(check));
+    }
+}

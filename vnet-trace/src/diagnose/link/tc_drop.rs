@@ -49,3 +49,41 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::{Decision, Role};
+    use crate::model::id::IfIndex;
+    use crate::model::snapshot::TcFilter;
+
+    /// A filter that drops, at the ingress of the owner's device.
+    fn world() -> World {
+        World::cable().space("b", |netns| {
+            netns.filters.push(TcFilter {
+                ifindex: IfIndex(2),
+                ingress: true,
+                kind: "matchall".to_owned(),
+                priority: 1,
+                parent: 0xffff_fff2,
+                actions: vec!["drop".to_owned()],
+                ..TcFilter::default()
+            });
+        })
+    }
+
+    #[test]
+    fn fires_when_a_filter_dropped_it() {
+        let decision = Decision::Tc { filter: Some(0), ingress: true };
+        let found = world().fault(Role::ArpRequest, "b/veth2", decision).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, ["ip netns exec b tc filter del dev veth2 ingress pref 1"]);
+    }
+
+    #[test]
+    fn silent_when_a_queueing_discipline_dropped_it() {
+        let qdisc = Decision::Qdisc { qdisc: None };
+        assert!(world().fault(Role::ArpRequest, "b/veth2", qdisc).is_silent(check));
+    }
+}

@@ -38,3 +38,35 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::{Decision, Role};
+    use crate::model::snapshot::XdpProgram;
+
+    /// A program on the owner's device.
+    fn world() -> World {
+        World::cable().change("b/veth2", |link| {
+            link.xdp.push(XdpProgram { mode: "native".to_owned(), id: 5, name: Some("gate".to_owned()) });
+        })
+    }
+
+    #[test]
+    fn fires_when_the_program_dropped_it() {
+        let found = world().fault(Role::ArpRequest, "b/veth2", Decision::Xdp { id: Some(5) }).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, ["ip -n b link set dev veth2 xdpdrv off"]);
+    }
+
+    #[test]
+    fn silent_when_the_program_that_dropped_it_is_another() {
+        assert!(world().fault(Role::ArpRequest, "b/veth2", Decision::Xdp { id: Some(6) }).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_program_is_only_there() {
+        assert!(world().is_silent(check));
+    }
+}

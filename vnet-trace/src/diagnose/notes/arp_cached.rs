@@ -31,3 +31,21 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_entry_was_there() {
+        let world = World::cable();
+        let mac = world.mac("b/veth2");
+        assert!(world.neighbour("a/veth1", "10.0.0.2", mac).note(check).is_some_and(|said| said.contains("by hand")));
+    }
+
+    #[test]
+    fn silent_when_somebody_had_to_be_asked() {
+        assert_eq!(World::cable().note(check), None);
+    }
+}

@@ -48,3 +48,29 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// Two devices of a in one subnet.
+    fn world() -> World {
+        World::cable().veth("a/veth3", "c/veth4").address("a/veth3", "10.0.0.9/24").address("c/veth4", "10.0.0.4/24")
+    }
+
+    #[test]
+    fn fires_when_two_routes_compete() {
+        assert!(world().note(check).is_some_and(|said| said.contains("veth3")));
+    }
+
+    #[test]
+    fn silent_when_one_has_a_larger_metric() {
+        let world = world().space("a", |netns| {
+            if let Some(route) = netns.routes.iter_mut().rev().find(|route| route.table == 254) {
+                route.metric = 100;
+            }
+        });
+        assert_eq!(world.note(check), None);
+    }
+}

@@ -26,3 +26,19 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_destination_is_the_askers_own() {
+        assert!(World::cable().ask("a", "10.0.0.1").note(check).is_some_and(|said| said.contains("over lo")));
+    }
+
+    #[test]
+    fn silent_when_it_is_somebody_elses() {
+        assert_eq!(World::cable().note(check), None);
+    }
+}

@@ -28,3 +28,19 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
             .to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_both_ends_are_in_one_namespace() {
+        assert!(World::loops().sysctl(".", "net.ipv4.conf.veth1.accept_local", 1).note(check).is_some());
+    }
+
+    #[test]
+    fn silent_when_they_are_in_two() {
+        assert_eq!(World::cable().note(check), None);
+    }
+}

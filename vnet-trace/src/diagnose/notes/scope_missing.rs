@@ -22,3 +22,32 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         summary: format!("{dst} exists on every link; without a zone ({dst}%{name}) the kernel chose {name}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// b's link-local address, asked for with or without a zone.
+    fn world(zone: Option<&str>) -> World {
+        World::cable6()
+            .route("a", "fe80::/64 dev veth1")
+            .ask("a", "fe80::3:2")
+            .question(|question| question.zone = zone.map(str::to_owned))
+    }
+
+    #[test]
+    fn fires_when_no_zone_is_given() {
+        assert!(world(None).note(check).is_some_and(|said| said.contains("the kernel chose veth1")));
+    }
+
+    #[test]
+    fn silent_when_the_zone_is_given() {
+        assert_eq!(world(Some("veth1")).note(check), None);
+    }
+
+    #[test]
+    fn silent_when_the_address_needs_none() {
+        assert_eq!(World::cable6().note(check), None);
+    }
+}

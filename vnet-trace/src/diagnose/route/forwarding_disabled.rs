@@ -29,3 +29,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     finding.fixes.push(case.sysctl_fix(device.netns, "let it forward", Risk::ChangesPolicy, &settings));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_a_host_on_the_way_does_not_forward() {
+        let found = World::router().forwarding("r", 0).found(check);
+        assert_eq!(found.at, "r/r1");
+        assert!(found.commands[0].starts_with("ip netns exec r sysctl -w net.ipv4."), "{:?}", found.commands);
+    }
+
+    #[test]
+    fn silent_when_the_packet_is_for_that_host() {
+        assert!(World::router().forwarding("r", 0).ask("a", "10.0.2.1").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_it_forwards() {
+        assert!(World::router().is_silent(check));
+    }
+}

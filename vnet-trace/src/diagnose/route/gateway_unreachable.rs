@@ -110,3 +110,24 @@ fn make_one(case: &Case<'_>, device: Device, address: IpAddr, dst: IpAddr) -> Ve
     }
     fixes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_nobody_is_the_next_hop() {
+        let found = World::router()
+            .without_routes("a", |route| route.dst.prefix_len() == 0)
+            .route("a", "default via 10.0.1.254")
+            .found(check);
+        assert_eq!(found.at, "a/eth0");
+        assert!(found.commands[0].contains("via 10.0.1.1"), "{:?}", found.commands);
+    }
+
+    #[test]
+    fn silent_when_the_destination_itself_is_missing() {
+        assert!(World::cable().ask("a", "10.0.0.7").is_silent(check));
+    }
+}

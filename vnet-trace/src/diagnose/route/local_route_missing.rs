@@ -36,3 +36,27 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_local_table_lacks_the_address() {
+        let own = "10.0.0.2/32".parse().ok();
+        let found = World::cable().without_routes("b", |route| Some(route.dst) == own).found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert!(found.commands[0].starts_with("ip -n b route add local 10.0.0.2 dev veth2"), "{:?}", found.commands);
+    }
+
+    #[test]
+    fn silent_when_the_address_is_gone_as_well() {
+        let own = "10.0.0.2/32".parse().ok();
+        let world = World::cable()
+            .without_routes("b", |route| Some(route.dst) == own)
+            .space("b", |netns| netns.addresses.retain(|entry| entry.prefix_len != 24));
+        assert_eq!(world.first().as_deref(), Some("arp-no-owner"));
+        assert!(world.is_silent(check));
+    }
+}

@@ -63,3 +63,26 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_both_ends_are_in_one_namespace() {
+        let found = World::loops().found(check);
+        assert_eq!(found.at, "./veth1");
+        assert_eq!(found.commands, ["sysctl -w net.ipv4.conf.veth1.accept_local=1"]);
+    }
+
+    #[test]
+    fn silent_when_own_addresses_are_accepted_there() {
+        assert!(World::loops().sysctl(".", "net.ipv4.conf.veth1.accept_local", 1).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_ends_are_in_two_namespaces() {
+        assert!(World::cable().is_silent(check));
+    }
+}

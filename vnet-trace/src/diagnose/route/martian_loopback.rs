@@ -27,3 +27,29 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// b sends what is for it to its own 127.0.0.1.
+    fn world() -> World {
+        World::cable().iptables(
+            "b",
+            "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.0.0.2/32 -j DNAT --to-destination 127.0.0.1\nCOMMIT\n",
+        )
+    }
+
+    #[test]
+    fn fires_when_a_loopback_address_came_from_the_wire() {
+        let found = world().found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert_eq!(found.commands, ["ip netns exec b sysctl -w net.ipv4.conf.veth2.route_localnet=1"]);
+    }
+
+    #[test]
+    fn silent_when_the_device_takes_loopback_addresses() {
+        assert!(world().sysctl("b", "net.ipv4.conf.veth2.route_localnet", 1).is_silent(check));
+    }
+}

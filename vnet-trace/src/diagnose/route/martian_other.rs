@@ -36,3 +36,29 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// a rewrites the source of what it sends.
+    fn world(source: &str) -> World {
+        World::cable().iptables(
+            "a",
+            &format!("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o veth1 -j SNAT --to-source {source}\nCOMMIT\n"),
+        )
+    }
+
+    #[test]
+    fn fires_when_the_source_is_a_multicast_address() {
+        let found = world("224.0.0.9").found(check);
+        assert_eq!(found.at, "b/veth2");
+        assert!(found.finding.summary.contains("224.0.0.9 may not be the source"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_the_source_is_an_ordinary_one() {
+        assert!(world("10.0.0.7").is_silent(check));
+    }
+}

@@ -45,3 +45,26 @@ pub fn add_route(case: &Case<'_>, netns: NetnsId, dst: IpAddr) -> Vec<crate::mod
     }
     fixes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_asker_has_no_route() {
+        let found = World::router().without_routes("a", |route| route.dst.prefix_len() == 0).found(check);
+        assert_eq!(found.at, "a");
+        assert_eq!(found.commands, ["ip -n a route add 10.0.2.0/24 via 10.0.1.1"]);
+    }
+
+    #[test]
+    fn silent_when_it_is_the_replier_that_has_none() {
+        assert!(World::router().without_routes("b", |route| route.dst.prefix_len() == 0).is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_route_went_with_its_device() {
+        assert_eq!(World::router().down("r/r2").first().as_deref(), Some("link-down"));
+    }
+}

@@ -96,3 +96,28 @@ pub fn text(rule: &Rule) -> String {
     });
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::snapshot::{Rule, RuleAction};
+
+    /// a has a rule for this destination.
+    fn world(dst: &str) -> World {
+        let rule = Rule { priority: 500, dst: dst.parse().ok(), action: RuleAction::Blackhole, ..Rule::default() };
+        World::cable().rule("a", rule)
+    }
+
+    #[test]
+    fn fires_when_a_rule_loses_it() {
+        let found = world("10.0.0.2/32").found(check);
+        assert!(found.at.starts_with('a'), "{}", found.at);
+        assert_eq!(found.commands, ["ip -n a rule del priority 500 to 10.0.0.2/32 blackhole"]);
+    }
+
+    #[test]
+    fn silent_when_the_rule_is_for_another_destination() {
+        assert!(world("10.0.0.3/32").is_silent(check));
+    }
+}

@@ -76,3 +76,36 @@ pub fn came_from(case: &Case<'_>, owner: Device) -> Option<std::net::IpAddr> {
             .map(|entry| entry.address)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// b has a second router, x, which knows no way to a.
+    fn world() -> World {
+        World::router()
+            .veth("b/eth1", "x/eth0")
+            .address("b/eth1", "10.0.3.2/24")
+            .address("x/eth0", "10.0.3.1/24")
+            .forwarding("x", 1)
+    }
+
+    #[test]
+    fn fires_when_the_reply_goes_to_a_router_that_knows_no_way() {
+        let world = world().without_routes("b", |route| route.dst.prefix_len() == 0).route("b", "default via 10.0.3.1");
+        let found = world.found(check);
+        assert!(found.at.starts_with('x'), "{}", found.at);
+        assert_eq!(found.commands, ["ip -n b route add 10.0.1.0/24 via 10.0.2.1"]);
+    }
+
+    #[test]
+    fn silent_when_the_reply_goes_back_as_the_request_came() {
+        assert!(world().is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_there_is_no_way_back_at_all() {
+        assert!(world().without_routes("b", |route| route.dst.prefix_len() == 0).is_silent(check));
+    }
+}

@@ -83,3 +83,44 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// a asks r for 10.9.9.9; r sends it to x, and x where?
+    fn world(of_x: &str) -> World {
+        World::new()
+            .veth("a/eth0", "r/lan")
+            .veth("r/wan", "x/wan")
+            .address("a/eth0", "10.0.1.2/24")
+            .address("r/lan", "10.0.1.1/24")
+            .address("r/wan", "10.0.9.1/24")
+            .address("x/wan", "10.0.9.2/24")
+            .route("a", "default via 10.0.1.1")
+            .route("r", "default via 10.0.9.2")
+            .route("x", of_x)
+            .forwarding("r", 1)
+            .forwarding("x", 1)
+            .ask("a", "10.9.9.9")
+    }
+
+    #[test]
+    fn fires_when_two_routers_send_it_to_each_other() {
+        let found = world("default via 10.0.9.1").found(check);
+        assert!(found.finding.summary.contains("in a circle"), "{}", found.finding.summary);
+    }
+
+    #[test]
+    fn silent_when_the_second_has_no_way_back() {
+        assert!(world("blackhole 10.9.0.0/16").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_ttl_is_just_too_small() {
+        let world = World::router().question(|question| question.ttl = Some(1));
+        assert_eq!(world.first().as_deref(), Some("ttl-expired"));
+        assert!(world.is_silent(check));
+    }
+}

@@ -40,3 +40,32 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     ));
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+    use crate::model::question::Iface;
+
+    /// Asked with this source address.
+    fn world(source: [u8; 4]) -> World {
+        World::cable().question(|question| question.iface = Some(Iface::Address(source.into())))
+    }
+
+    #[test]
+    fn fires_when_the_source_is_nobodys() {
+        let found = world([10, 9, 9, 9]).found(check);
+        assert!(found.at.starts_with('a'), "{}", found.at);
+        assert_eq!(found.commands, ["ip -n a addr add 10.9.9.9/32 dev veth1"]);
+    }
+
+    #[test]
+    fn fires_when_a_loopback_address_would_leave() {
+        assert!(world([127, 0, 0, 1]).found(check).finding.summary.contains("loopback"));
+    }
+
+    #[test]
+    fn silent_when_the_source_is_an_own_address() {
+        assert!(world([10, 0, 0, 1]).is_silent(check));
+    }
+}

@@ -39,3 +39,19 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     Some(finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    #[test]
+    fn fires_when_the_ttl_ends_at_a_router() {
+        assert_eq!(World::router().question(|question| question.ttl = Some(1)).found(check).at, "r/r1");
+    }
+
+    #[test]
+    fn silent_when_the_ttl_is_just_enough() {
+        assert!(World::router().question(|question| question.ttl = Some(2)).is_silent(check));
+    }
+}

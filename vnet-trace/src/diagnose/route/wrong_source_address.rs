@@ -77,3 +77,31 @@ fn free_address(case: &Case<'_>, entry: &crate::model::snapshot::Address) -> Opt
     let net = entry.net()?;
     net.hosts().take(4096).find(|address| case.owner(*address).is_none() && case.recording.question.dst != *address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+    use crate::diagnose::bench::World;
+
+    /// The route to b says that a sends from an address on its lo.
+    fn world() -> World {
+        World::cable().address("a/lo", "192.168.9.1/32").route("a", "10.0.0.2 dev veth1 src 192.168.9.1")
+    }
+
+    #[test]
+    fn fires_when_the_other_side_cannot_answer_the_source() {
+        let found = world().found(check);
+        assert!(found.at.starts_with('b'), "{}", found.at);
+        assert!(found.commands[0].ends_with("src 10.0.0.1"), "{:?}", found.commands);
+    }
+
+    #[test]
+    fn silent_when_the_other_side_has_a_route_to_it() {
+        assert!(world().route("b", "192.168.9.1 via 10.0.0.1").is_silent(check));
+    }
+
+    #[test]
+    fn silent_when_the_source_is_of_the_link() {
+        assert!(World::router().without_routes("b", |route| route.dst.prefix_len() == 0).is_silent(check));
+    }
+}
