@@ -85,7 +85,6 @@ const ANY: &[&str] = &["*"];
 const WITHOUT_LAB: &[(&str, &str)] = &[
     ("neigh-table-full", "the table's limits belong to the machine's first namespace"),
     ("duplicate-mac", "no lab yet"),
-    ("address-on-port", "no lab yet"),
     ("ipv6-disabled", "no lab yet"),
     ("socket-overflow", "no lab yet"),
     ("port-closed", "a ping has no port; it is the answer of `watch` and `predict`"),
@@ -174,14 +173,34 @@ fn each_code_has_one_rule_file_and_each_rule_file_a_code() {
     let of = |entry: &registry::Entry| if entry.kind == Kind::Note { "notes" } else { folder(entry.family) };
     let codes: BTreeSet<String> =
         registry::all().iter().map(|entry| format!("{}/{}.rs", of(entry), entry.code.replace('-', "_"))).collect();
-    let files: BTreeSet<String> = ["link", "bridge", "arp", "route", "filter", "notes"]
-        .iter()
+    let files: BTreeSet<String> =
+        rules().into_iter().map(|(family, source)| format!("{family}/{}", source.path.display())).collect();
+    assert_eq!(files, codes);
+}
+
+/// The rule files with their family. A file without a rule holds what several rules of its family share.
+fn rules() -> Vec<(&'static str, Source)> {
+    ["link", "bridge", "arp", "route", "filter", "notes"]
+        .into_iter()
         .flat_map(|family| {
             let sources = below(&format!("vnet-trace/src/diagnose/{family}"));
-            sources.into_iter().map(move |source| format!("{family}/{}", source.path.display()))
+            sources.into_iter().map(move |source| (family, source))
         })
-        .collect();
-    assert_eq!(files, codes);
+        .filter(|(_, source)| source.code.contains("\npub fn check("))
+        .collect()
+}
+
+#[test]
+fn each_rule_is_tested_where_it_fires_and_where_it_is_silent() {
+    let mut wrong = Vec::new();
+    for (family, source) in rules() {
+        for what in ["fn fires_when_", "fn silent_when_"] {
+            if !source.text.contains(what) {
+                wrong.push(format!("{family}/{}: no test {what}…", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One source file without what does not count: comments, literals, unit tests. Lines keep their numbers.
 //!
 //! This is no parser: it knows enough of Rust's lexical structure to find `crate::x`, `super::…::x` and `use x::` in code.
-//! Limit: a name brought in by a macro is not seen.
+//! A file named `tests` or `bench` is part of unit tests as a whole. Limit: a name brought in by a macro is not seen.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ impl Source {
     pub fn new(path: &Path, text: String) -> Self {
         let parts: Vec<String> =
             path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        let only_tests = parts.last().is_some_and(|stem| stem == "tests");
+        let only_tests = parts.last().is_some_and(|stem| stem == "tests" || stem == "bench");
         let code = if only_tests { String::new() } else { without_tests(&without_comments_and_literals(&text)) };
         Self { path: path.to_owned(), module: parts[0].clone(), depth: parts.len(), text, code }
     }

@@ -213,6 +213,10 @@ impl World {
         let link = self.link_of(port);
         link.master = Some(bridge.ifindex);
         link.bridge_port = Some(BridgePort::default());
+        let mac = link.mac.unwrap_or_default();
+        // The bridge has every port's address as its own (br_fdb_add_local).
+        let own = FdbEntry { ifindex: port.ifindex, mac, master: Some(bridge.ifindex), state: 0x80, ..FdbEntry::default() };
+        self.snapshot.namespaces[port.netns.0 as usize].fdb.push(own);
         self
     }
 

@@ -171,14 +171,26 @@ impl Walk<'_> {
         let dst_mac = frame.dst;
         let start = Trail { visited: Vec::new(), ..trail.clone() };
         let before = trail.blocks.len();
-        let branches = self.transmit(start, out, frame);
+        let branches = self.transmit(start, out, frame.clone());
+        // With ARP off the frame carries the sender's own address, and a bridge on the way does not send it on at all: then
+        // the way is that of a frame with the address that ARP would have found.
+        let returns = |branch: &Branch| {
+            branch.trail.blocks[before..].iter().any(|block| matches!(block.decision, Decision::BridgeHairpin { .. }))
+        };
+        if known == Some(NeighbourSource::NoArp)
+            && branches.iter().any(returns)
+            && let Some(lladdr) = self.owners_mac(next).filter(|lladdr| *lladdr != dst_mac)
+        {
+            trail.block(Place::at(out, "neigh_connected_output"), Decision::ArpDisabled { device: out });
+            return self.over_the_link(trail, out, next, Frame { dst: lladdr, ..frame }, Some(NeighbourSource::Learned));
+        }
         let mut best: Option<(u8, usize, usize, Trail, Device, Frame)> = None;
         let mut away = None;
         let mut stopped: Option<Trail> = None;
         for Branch { trail: mut way, end } in branches {
             match end {
                 End::Stack { device, frame } => {
-                    let accepted = self.takes(device, frame.dst);
+                    let accepted = self.takes(&way, device, frame.dst);
                     let owner = self.netns(device.netns).owns(next).is_some();
                     if !accepted {
                         let own = self.link(device).and_then(|link| link.mac);

@@ -6,7 +6,7 @@
 use crate::model::exchange::{Action, ArpRefusal, Decision, Opaque, Place};
 use crate::model::id::{Device, IfIndex, MacAddr};
 use crate::model::netfilter::Hook;
-use crate::model::snapshot::{LinkKind, OperState};
+use crate::model::snapshot::{Link, LinkKind, OperState};
 
 use super::filter::Verdict;
 use super::frame::{Branch, End, Frame, Payload, Trail};
@@ -41,6 +41,13 @@ impl Walk<'_> {
         self.tc(&mut trail, device, false, &frame);
         self.qdisc(&mut trail, device, &frame);
         trail.step(device, Action::Transmitted);
+        let mut branches = self.children_deaf_to(&trail, device, &frame);
+        branches.extend(self.transmit_by_kind(trail, device, link, frame));
+        branches
+    }
+
+    /// What the device's own kind makes of a frame (ndo_start_xmit).
+    fn transmit_by_kind(&mut self, mut trail: Trail, device: Device, link: &Link, mut frame: Frame) -> Vec<Branch> {
         match &link.kind {
             LinkKind::Veth | LinkKind::Netkit { .. } => match self.snapshot.peer(device) {
                 Some(peer) => {
@@ -61,7 +68,15 @@ impl Walk<'_> {
                 None => vec![Branch { trail, end: End::OutOfSight(device) }],
             },
             LinkKind::Loopback => self.receive(trail, device, frame),
-            LinkKind::Bridge(_) => self.bridge_transmit(trail, device, frame),
+            LinkKind::Bridge(_) => {
+                let stopped = (!trail.blocks.is_empty()).then(|| trail.clone());
+                let branches = self.bridge_transmit(trail, device, frame);
+                match stopped {
+                    // A bridge without ports makes no copy; what stopped the frame before stays the reason.
+                    Some(trail) if branches.is_empty() => vec![Branch { trail, end: End::Dead }],
+                    _ => branches,
+                }
+            }
             LinkKind::Vlan { id, protocol } => {
                 frame.tags.insert(0, (*protocol, *id));
                 match self.snapshot.lower(device) {
@@ -364,11 +379,20 @@ impl Walk<'_> {
         branches
     }
 
-    /// Whether a frame that came up to a device's stack is for this host.
-    pub fn takes(&self, device: Device, dst: MacAddr) -> bool {
+    /// Whether the stack of a device takes a frame for this address, at the end of this way. A frame that came up through a
+    /// bridge or a VLAN device is for us as well if it was for the device that it came in by (eth_type_trans there decides,
+    /// br_handle_frame and vlan_do_receive only add their own address).
+    pub fn takes(&self, trail: &Trail, device: Device, dst: MacAddr) -> bool {
         match self.link(device).map(|link| (link.mac, &link.kind)) {
             Some((_, LinkKind::Loopback | LinkKind::Vrf { .. })) | None => true,
-            Some((Some(own), _)) => dst == own || dst.is_group() || own.is_zero(),
+            Some((Some(own), _)) if dst == own || dst.is_group() || own.is_zero() => true,
+            Some((Some(_), LinkKind::Bridge(_) | LinkKind::Vlan { .. })) => {
+                let upwards = trail.steps.iter().rev().take_while(|step| step.action != Action::Transmitted);
+                let came = upwards.filter(|step| step.action == Action::Received).last();
+                came.and_then(|step| Some(Device::new(step.netns, step.device?)))
+                    .is_some_and(|port| port != device && self.mac(port) == dst)
+            }
+            Some((Some(_), _)) => false,
             Some((None, _)) => true,
         }
     }

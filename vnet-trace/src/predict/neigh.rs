@@ -91,9 +91,11 @@ impl Walk<'_> {
 
     /// The link-layer address behind a next hop as far as anybody knows: entry, or the owner's own.
     pub fn mac_of(&self, device: Device, address: IpAddr) -> Option<MacAddr> {
-        if let Some((lladdr, _)) = self.neighbour(device, address) {
-            return Some(lladdr);
-        }
+        self.neighbour(device, address).map(|(lladdr, _)| lladdr).or_else(|| self.owners_mac(address))
+    }
+
+    /// The link-layer address of the device that has an address.
+    pub fn owners_mac(&self, address: IpAddr) -> Option<MacAddr> {
         self.snapshot.namespaces.iter().find_map(|netns| {
             let entry = netns.addresses.iter().find(|entry| entry.address == address)?;
             netns.link(entry.ifindex)?.mac
@@ -345,7 +347,7 @@ impl Walk<'_> {
                     continue;
                 }
             }
-            if !self.takes(at, frame.dst) {
+            if !self.takes(&way, at, frame.dst) {
                 way.block(
                     Place::at(at, "arp_rcv"),
                     Decision::OtherHost { frame: frame.dst, own: self.link(at).and_then(|link| link.mac) },
@@ -384,7 +386,7 @@ impl Walk<'_> {
         }
         let link = self.link(device)?;
         let own = link.mac?;
-        if !self.takes(device, frame.dst) {
+        if !self.takes(trail, device, frame.dst) {
             trail.block(Place::at(device, "arp_rcv"), Decision::OtherHost { frame: frame.dst, own: Some(own) });
         }
         if target.is_ipv6() {

@@ -74,6 +74,40 @@ impl Walk<'_> {
         branches
     }
 
+    /// Children of a lower device that would have taken a frame of its own stack, did they hear it: macvlan and ipvlan children
+    /// hear only what comes in from the wire.
+    pub fn children_deaf_to(&mut self, trail: &Trail, lower: Device, frame: &Frame) -> Vec<Branch> {
+        let sent = trail.steps.iter().rev().filter(|step| step.action == Action::Transmitted).nth(1);
+        let by_child = sent
+            .and_then(|step| Some(Device::new(step.netns, step.device?)))
+            .is_some_and(|sender| sender != lower && self.snapshot.lower(sender) == Some(lower));
+        if by_child || !frame.tags.is_empty() {
+            return Vec::new();
+        }
+        let mut branches = Vec::new();
+        for child in self.siblings(lower, lower) {
+            let (meant, decision) = match (self.link(child).map(|link| &link.kind), &frame.payload) {
+                (Some(LinkKind::Ipvlan { .. }), Payload::Ip(packet)) => {
+                    (self.has_address(child, packet.dst), Decision::ParentIsolation { lower, child })
+                }
+                (Some(LinkKind::Macvlan(MacvlanMode::Vepa) | LinkKind::Macvtap(MacvlanMode::Vepa)), _) => {
+                    (frame.dst.is_group() || frame.dst == self.mac(child), Decision::MacvlanVepa {
+                        child,
+                        lower,
+                        reflector: self.reflector(lower),
+                    })
+                }
+                _ => (frame.dst.is_group() || frame.dst == self.mac(child), Decision::ParentIsolation { lower, child }),
+            };
+            if meant {
+                let mut guess = trail.clone();
+                guess.block(Place::at(lower, "__dev_queue_xmit"), decision);
+                branches.extend(self.receive(guess, child, frame.clone()));
+            }
+        }
+        branches
+    }
+
     /// The bridge port outside that would have to reflect frames of this lower device.
     fn reflector(&self, lower: Device) -> Option<Device> {
         let peer = self.snapshot.peer(lower)?;

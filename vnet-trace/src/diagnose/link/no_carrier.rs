@@ -84,14 +84,17 @@ fn root(case: &Case<'_>, device: Device) -> Device {
 mod tests {
     use super::{LinkKind, check};
     use crate::diagnose::bench::World;
-    use crate::model::snapshot::BridgeInfo;
+    use crate::model::snapshot::{BridgeInfo, OperState};
 
     /// A host with an address on a bridge, with or without carrier.
     fn bridge(carrier: bool) -> World {
         World::new()
             .link("./br0", LinkKind::Bridge(BridgeInfo::default()))
             .address("./br0", "10.0.0.1/24")
-            .change("./br0", |link| link.carrier = carrier)
+            .change("./br0", |link| {
+                link.carrier = carrier;
+                link.operstate = if carrier { OperState::Up } else { OperState::Down };
+            })
             .ask(".", "10.0.0.2")
     }
 
