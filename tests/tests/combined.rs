@@ -8,11 +8,12 @@
 //! cause = "forwarding-disabled"     # with also, direction, netns, dev as in a lab's [expect]
 //! fix = "…"                         # mends this fault alone
 //! unknowable = "why"                # optional: the next fault can't be foretold while this one is there
-//! same = "why"                      # optional: the tool's fix mends the rest as well
+//! same = "why"                      # optional: the tool's commands for it mend the next one as well
 //! ```
 //!
 //! Each step is a lab of its own: the setup, with the fixes so far behind it, and the fault that is now first. Two chains are
-//! run, one with the tool's fixes and one with the file's own. A step that fails is left as a lab file.
+//! run, one with the tool's commands for that fault alone and one with the file's own. At each step the tool's first fix, which
+//! carries what is known to bite next, must heal the whole network. A step that fails is left as a lab file.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -81,6 +82,14 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// The commands of the first fix that mend the primary cause alone; none where a person has to choose.
+fn own_commands(answer: &Answer) -> Vec<String> {
+    let of_later: Vec<&String> =
+        answer.also.iter().flat_map(|also| also.fixes.iter().take(1)).flat_map(|fix| &fix.commands).collect();
+    let first = answer.primary.as_ref().and_then(|primary| primary.fixes.first());
+    first.filter(|fix| fix.risk != "needs-choice").map(|fix| fix.commands.iter().filter(|command| !of_later.contains(command)).cloned().collect()).unwrap_or_default()
+}
+
 /// One file's steps.
 struct Chain<'a> {
     program: &'a Path,
@@ -94,25 +103,34 @@ impl<'a> Chain<'a> {
 
     fn run(&self) -> Result<(), Failed> {
         let faults = &self.file.fault;
-        // The tool's own first fix carries along what bites next: it heals at once (interface.md, `fixes`). Mended by hand,
-        // one fault at a time, the next one is primary.
-        let mut by_hand = self.file.setup.clone();
+        let (mut by_tool, mut by_hand) = (Some(self.file.setup.clone()), self.file.setup.clone());
         for (at, fault) in faults.iter().enumerate() {
             let last = at + 1 == faults.len();
-            let then = match (at, last) {
-                (0, _) => Then::ToolFix,
-                (_, true) => Then::OwnFix,
-                _ => Then::Nothing,
-            };
-            let answer = self.step(&format!("{at}"), &by_hand, Some(fault), then)?;
-            self.foretells(&answer, at)?;
+            if at > 0 {
+                let then = if last { Then::OwnFix } else { Then::Nothing };
+                let answer = self.step(&format!("{at}-by-hand"), &by_hand, fault, then)?;
+                self.foretells(&answer, at)?;
+            }
+            if let Some(setup) = &mut by_tool {
+                // The first fix carries what is known to bite next, so it heals the whole network.
+                let then = if fault.unknowable.is_some() { Then::Nothing } else { Then::ToolFix };
+                let answer = self.step(&format!("{at}-by-tool"), setup, fault, then)?;
+                self.foretells(&answer, at)?;
+                match own_commands(&answer) {
+                    commands if commands.is_empty() => *setup += &fault.fix,
+                    commands => *setup += &format!("\n{}\n", commands.join("\n")),
+                }
+                if fault.same.is_some() {
+                    by_tool = None;
+                }
+            }
             by_hand += &fault.fix;
         }
         Ok(())
     }
 
     /// Builds a network, asks, and judges the answer.
-    fn step(&self, name: &str, setup: &str, fault: Option<&Fault>, then: Then) -> Result<Answer, Failed> {
+    fn step(&self, name: &str, setup: &str, fault: &Fault, then: Then) -> Result<Answer, Failed> {
         let path = folder()?.join(format!("{}-{name}.toml", self.file.id));
         std::fs::write(&path, self.lab(setup, fault)?)?;
         let mut command = Command::new(self.program);
@@ -137,18 +155,16 @@ impl<'a> Chain<'a> {
         report.given.ok_or_else(|| "no answer".into())
     }
 
-    fn lab(&self, setup: &str, fault: Option<&Fault>) -> Result<String, Failed> {
+    fn lab(&self, setup: &str, fault: &Fault) -> Result<String, Failed> {
         let Combined { id, title, story, needs, probe, .. } = &self.file;
         let text = |text: &str| Value::String(text.to_owned());
         let mut expect = Table::new();
-        expect.insert("verdict".into(), text(if fault.is_some() { "lost" } else { "delivered" }));
-        if let Some(fault) = fault {
-            expect.insert("cause".into(), text(&fault.cause));
-            expect.insert("also".into(), fault.also.clone().into());
-            for (key, value) in [("direction", &fault.direction), ("netns", &fault.netns), ("dev", &fault.dev)] {
-                if let Some(value) = value {
-                    expect.insert(key.into(), text(value));
-                }
+        expect.insert("verdict".into(), text("lost"));
+        expect.insert("cause".into(), text(&fault.cause));
+        expect.insert("also".into(), fault.also.clone().into());
+        for (key, value) in [("direction", &fault.direction), ("netns", &fault.netns), ("dev", &fault.dev)] {
+            if let Some(value) = value {
+                expect.insert(key.into(), text(value));
             }
         }
         let mut lab = Table::new();
@@ -156,7 +172,7 @@ impl<'a> Chain<'a> {
             lab.insert(key.into(), text(value));
         }
         lab.insert("needs".into(), needs.clone().into());
-        lab.insert("fix".into(), text(fault.map_or("", |fault| &fault.fix)));
+        lab.insert("fix".into(), text(&fault.fix));
         lab.insert("probe".into(), probe.clone().into());
         lab.insert("expect".into(), expect.into());
         Ok(toml::to_string(&lab)?)
