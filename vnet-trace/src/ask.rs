@@ -20,6 +20,7 @@ use crate::diagnose::diagnose;
 use crate::model::diagnosis::{Diagnosis, Grade};
 use crate::model::exchange::{Action, Exchange};
 use crate::model::id::{Device, NetnsId};
+use crate::model::proof::Proof;
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::{Gap, Sight, Tier};
@@ -91,6 +92,8 @@ pub struct Answer {
     pub predicted: Option<Exchange>,
     /// What it means.
     pub diagnosis: Diagnosis,
+    /// What was shown about the fix, if that was asked for.
+    pub proof: Option<Proof>,
 }
 
 impl Answer {
@@ -101,6 +104,7 @@ impl Answer {
             observed: &self.observed,
             predicted: self.predicted.as_ref(),
             diagnosis: &self.diagnosis,
+            proof: self.proof.as_ref(),
         }
     }
 }
@@ -337,7 +341,7 @@ pub fn judge(recording: Recording) -> Answer {
         predicted: &prediction.exchange,
         refusals: &prediction.refused,
     });
-    Answer { recording, observed, predicted: Some(prediction.exchange), diagnosis }
+    Answer { recording, observed, predicted: Some(prediction.exchange), diagnosis, proof: None }
 }
 
 /// Tells the probes what belongs to the question.

@@ -14,5 +14,6 @@ pub mod model;
 pub mod packet;
 pub mod predict;
 pub mod present;
+pub mod prove;
 pub mod rebuild;
 pub mod reconstruct;

@@ -13,6 +13,7 @@ pub mod id;
 pub mod machine;
 pub mod netfilter;
 pub mod ovs;
+pub mod proof;
 pub mod question;
 pub mod recording;
 pub mod seen;

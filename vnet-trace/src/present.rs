@@ -15,6 +15,7 @@ pub mod map;
 pub mod names;
 pub mod page;
 pub mod pcapng;
+pub mod proof;
 pub mod sheet;
 pub mod style;
 pub mod text;
@@ -26,6 +27,7 @@ mod sample;
 
 use crate::model::diagnosis::Diagnosis;
 use crate::model::exchange::{Exchange, Journey};
+use crate::model::proof::Proof;
 use crate::model::recording::Recording;
 use crate::model::sight::Gap;
 
@@ -40,6 +42,8 @@ pub struct Report<'a> {
     pub predicted: Option<&'a Exchange>,
     /// What it means.
     pub diagnosis: &'a Diagnosis,
+    /// What was shown about the fix in a rebuilt network, if that was asked for.
+    pub proof: Option<&'a Proof>,
 }
 
 impl<'a> Report<'a> {

@@ -10,6 +10,7 @@ use crate::model::diagnosis::Verdict;
 use crate::present::json::{self, Asked};
 use crate::present::style::Detail;
 use crate::present::{explain, page, text};
+use crate::prove;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,9 @@ pub struct Args {
     /// List the codes of all causes and notes
     #[arg(long, conflicts_with = "what")]
     list: bool,
+    /// Rebuild the packet's way in throw-away namespaces and show that the fix works
+    #[arg(long)]
+    prove: bool,
     #[command(flatten)]
     look: Output,
 }
@@ -59,7 +63,10 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
             )
         })?,
     };
-    let answer = ask::judge(last::read(&path)?);
+    let mut answer = ask::judge(last::read(&path)?);
+    if args.prove {
+        prove::add(&mut answer, &std::env::current_exe()?);
+    }
     let style = args.look.style();
     let asked = if answer.recording.is_foretold() { Asked::Predict } else { Asked::Ping };
     let text = match args.look.detail() {

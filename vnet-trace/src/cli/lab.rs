@@ -17,6 +17,7 @@ use crate::lab::sandbox::Sandbox;
 use crate::lab::supervise::{self, Named, Plan};
 use crate::lab::{Lab, LabReport, Outcome, embedded, run as runner};
 use crate::present;
+use crate::prove;
 
 /// Arguments of `lab`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,13 @@ enum Action {
     /// Run labs: build the network, ask, compare the answer, carry out the fix, ping again
     #[command(after_help = "Exit code: 0 as the labs say, 1 not, 77 all skipped for an unmet need, 2 anything else.")]
     Run(RunArgs),
+    /// Internal: one try at a proof, in the process that is its sandbox; the job comes on standard input
+    #[command(hide = true)]
+    Prove {
+        /// Internal
+        #[arg(long, required = true)]
+        inside: bool,
+    },
     /// Make a lab of a recording: the network that it shows, the question, the answer, the fix
     Export(ExportArgs),
     /// Build a lab and open a shell in it; everything ends with the shell
@@ -138,6 +146,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         Action::Run(args) if args.inside => run_inside(&args),
         Action::Run(args) => run_labs(&args),
+        Action::Prove { .. } => prove_inside(),
         Action::Export(args) => export(&args),
         Action::Shell { lab, inside } => shell(&lab, inside),
     }
@@ -162,6 +171,16 @@ fn list(named: &[OsString], source: bool, unmet: bool, json: bool) -> Result<Exi
     }
     let text = if json { present::lab::list_json(&labs) } else { present::lab::list(&labs) };
     write!(std::io::stdout(), "{text}")?;
+    Ok(Exit::Good)
+}
+
+fn prove_inside() -> Result<Exit, Failure> {
+    if !supervise::bind_to_parent()? {
+        return Ok(Exit::Trouble);
+    }
+    let job = serde_json::from_reader(std::io::stdin().lock())?;
+    let outcome = prove::inside::run(&job);
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
     Ok(Exit::Good)
 }
 

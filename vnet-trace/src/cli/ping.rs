@@ -8,6 +8,7 @@ use crate::model::diagnosis::Verdict;
 use crate::model::sight::Tier;
 use crate::present::json::{self, Asked};
 use crate::present::text;
+use crate::prove;
 
 /// Arguments of `ping`.
 #[derive(Debug, clap::Args)]
@@ -41,10 +42,13 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let answer = ask::run(&args.options()?).map_err(|error| {
+    let mut answer = ask::run(&args.options()?).map_err(|error| {
         let help = error.help();
         Failure::new(error, help)
     })?;
+    if args.prove {
+        prove::add(&mut answer, &std::env::current_exe()?);
+    }
     // A recording that cannot be kept costs a later `explain`, not this answer.
     if let Err(failure) = last::keep(&answer.recording)
         && args.look.verbose > 0
@@ -88,12 +92,6 @@ fn write(file: &File, answer: &Answer, args: &Args) -> Result<(), Failure> {
 impl Args {
     /// What is asked, checked as far as it can be without looking at the machine.
     fn options(&self) -> Result<PingOptions, Failure> {
-        if self.prove {
-            return Err(Failure::with_help(
-                "--prove is not implemented yet",
-                "leave it out: the answer does not depend on it",
-            ));
-        }
         Ok(PingOptions {
             patience: if self.patient { ask::Patience::AsPing } else { ask::Patience::Decisive },
             tier: self.tier,

@@ -31,7 +31,7 @@ use super::spec::Lab;
 const PROCESS_DEADLINE: Duration = Duration::from_mins(5);
 
 /// The environment variable by which a lab's process knows its parent: it is gone already if the parent's id differs.
-const PARENT: &str = "VNET_TRACE_LAB_PARENT";
+pub const PARENT: &str = "VNET_TRACE_LAB_PARENT";
 
 /// A lab and how its own process names it: an embedded id or a file.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::names::Names;
 use super::sheet::{Sheet, Span};
-use super::style::{Style, Tone};
-use super::{Report, detail, page, text, way, words};
+use super::style::{Detail, Style, Tone};
+use super::{Report, detail, page, proof, text, way, words};
 use crate::diagnose::registry;
 use crate::model::diagnosis::{Finding, Verdict};
 use crate::model::exchange::{Action, Fate, Hop, Journey, Place, Role, Step};
@@ -22,6 +22,7 @@ pub fn story(report: Report<'_>, style: Style) -> String {
         why(&mut sheet, report, finding);
         what_to_do(&mut sheet, finding);
     }
+    proof::write(&mut sheet, report, Detail::Full);
     unknown(&mut sheet, report);
     afterwards(&mut sheet, report);
     notes(&mut sheet, report);

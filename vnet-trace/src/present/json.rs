@@ -46,6 +46,9 @@ pub struct Document {
     pub primary: Option<Finding>,
     /// Other names of the same loss, and what will bite after the first fix.
     pub also: Vec<Finding>,
+    /// What `--prove` showed; absent if it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Value>,
     /// What a person may wonder about.
     pub notes: Vec<Note>,
     /// What is known and where to look next, when undecided.

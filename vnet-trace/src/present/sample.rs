@@ -29,6 +29,7 @@ impl Sample {
             observed: &self.observed,
             predicted: self.predicted.as_ref(),
             diagnosis: &self.diagnosis,
+            proof: None,
         }
     }
 }

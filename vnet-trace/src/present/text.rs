@@ -5,7 +5,7 @@ use super::Report;
 use super::names::Names;
 use super::sheet::{Sheet, Span};
 use super::style::{Detail, Style, Tone};
-use super::{detail, way, words};
+use super::{detail, proof, way, words};
 use crate::diagnose::registry;
 use crate::model::diagnosis::{Evidence, Finding, Fix, Source, Verdict};
 use crate::model::exchange::{Fate, Journey, Leg, Role};
@@ -26,6 +26,7 @@ pub fn ping(report: Report<'_>, style: Style, level: Detail) -> String {
         why(&mut sheet, report, finding, level);
         fixes(&mut sheet, finding, level);
     }
+    proof::write(&mut sheet, report, level);
     leads(&mut sheet, report);
     also(&mut sheet, report);
     notes(&mut sheet, report);

@@ -62,7 +62,10 @@ pub fn hide(work: &mut Work<'_>) {
         return;
     }
     answers(work);
-    work.script.line(&format!("sleep infinity 9</run/netns/{NAME} >/dev/null 2>&1 &"));
+    // Opened before the process is started, which may be later than the name's end.
+    work.script.line(&format!("exec 9</run/netns/{NAME}"));
+    work.script.line("sleep infinity >/dev/null 2>&1 &");
+    work.script.line("exec 9<&-");
     work.script.line(&format!("ip netns del {NAME}"));
 }
 

@@ -118,7 +118,6 @@ pub fn namespaces(work: &mut Work<'_>) {
         settings.push(("net.ipv6.conf.default.addr_gen_mode".to_owned(), "1".to_owned()));
         if settings.iter().any(|(name, _)| name.starts_with("net.bridge.")) {
             work.needs.insert("module:br_netfilter".to_owned());
-            work.script.line("modprobe br_netfilter 2>/dev/null || true");
         }
         write(work, netns.id, &settings);
     }

@@ -34,6 +34,7 @@ pub fn document(report: Report<'_>, asked: Asked) -> Document {
         summary: text::sentence(report),
         primary: diagnosis.primary.as_ref().map(|finding| make.finding(finding)),
         also: diagnosis.also.iter().map(|finding| make.finding(finding)).collect(),
+        proof: report.proof.map(crate::present::proof::json),
         notes: diagnosis.notes.iter().map(|note| make.note(note)).collect(),
         leads: diagnosis.leads.clone(),
         gaps: report

@@ -1,0 +1,138 @@
+//! Every lab as an incident: it is recorded, the recording is exported as a lab, and that lab has to pass on its own.
+//! Redacted, nothing of the old names and addresses may be left. And the recording's fix has to be proven, within seconds.
+//!
+//! One test per lab. What can't be rebuilt may say so, and is counted: see [`NOT_PROVEN`].
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use tests::labs::{is_root, unmet_needs};
+use vnet_trace::collect::recording_file;
+use vnet_trace::lab::{Lab, LabReport, embedded};
+
+/// Labs whose fix can't be proven, and why.
+const NOT_PROVEN: &[(&str, &str)] = &[
+    ("xdp-drop", "the program's code is not recorded"),
+    ("cgroup-bpf-egress-drop", "the program's code is not recorded"),
+    ("remote-silent-tun", "what lies outside can't be mended from here"),
+    ("routing-loop-ipv6", "the right gateway has to be chosen"),
+    ("veth-deleted-from-the-other-side", "a gateway has to be chosen"),
+    ("veth-nobody-owns-address", "an owner has to be chosen"),
+    ("veth-same-netns-as-typed", "an owner has to be chosen"),
+    ("veth-peer-down", "behind the first fault nobody owns the address"),
+];
+
+/// A proof may take so long.
+const PROOF_MS: u64 = 3000;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let program: &'static Path = Box::leak(tests::program().into_boxed_path());
+    let unmet = unmet_needs(program);
+    let trials = embedded::texts()
+        .into_iter()
+        .map(|(id, _)| {
+            let trial = Trial::test(format!("exported::{id}"), move || run(program, id));
+            match unmet.get(id) {
+                Some(needs) => trial.with_kind(format!("needs {}", needs.join(", "))).with_ignored_flag(true),
+                None => trial,
+            }
+        })
+        .chain([Trial::test("the_unproven_are_labs", the_unproven_are_labs)])
+        .collect();
+    if !is_root() {
+        eprintln!("labs need root");
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(program: &Path, id: &str) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("recording.vtr");
+    let recorder = folder.path().join("recorder");
+    // It stands in for the program while the lab runs, and keeps the recording.
+    std::fs::write(&recorder, format!("#!/bin/sh\nexec {} \"$@\" -o {}\n", program.display(), recording.display()))?;
+    std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755))?;
+    lab(Command::new(program).args(["lab", "run", "--json", "--no-tool-fix", "--program"]).arg(&recorder).arg(id))?;
+
+    let exported = folder.path().join(format!("{id}.toml"));
+    succeed(Command::new(program).args(["lab", "export", "-o"]).arg(&exported).arg(&recording))?;
+    lab(Command::new(program).args(["lab", "run", "--json", "--own-fix"]).arg(&exported))?;
+    redacted(program, &recording, folder.path())?;
+    proven(program, &recording, id)
+}
+
+/// Runs a lab and wants it right.
+fn lab(command: &mut Command) -> Result<(), Failed> {
+    let done = command.output()?;
+    let reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)
+        .map_err(|error| format!("no report: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+    let misses: Vec<String> = reports.iter().flat_map(LabReport::misses).map(ToString::to_string).collect();
+    if misses.is_empty() && done.status.code() == Some(0) {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}: {}", done.status, misses.join("\n")).into())
+}
+
+fn succeed(command: &mut Command) -> Result<(), Failed> {
+    let done = command.output()?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr)).into())
+}
+
+/// The redacted lab is a lab, and has none of the addresses and names that people gave.
+fn redacted(program: &Path, recording: &Path, folder: &Path) -> Result<(), Failed> {
+    let path = folder.join("redacted.toml");
+    succeed(Command::new(program).args(["lab", "export", "--redact", "-o"]).arg(&path).arg(recording))?;
+    let text = std::fs::read_to_string(&path)?;
+    Lab::parse("redacted.toml", &text)?;
+    let snapshot = recording_file::load(recording)?.before;
+    let addresses = snapshot.namespaces.iter().flat_map(|netns| &netns.addresses).map(|entry| entry.address);
+    let plain = addresses.filter(|address| match address {
+        std::net::IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        std::net::IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    });
+    let words: BTreeSet<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || ".:".contains(c))).collect();
+    for address in plain {
+        if words.contains(address.to_string().as_str()) {
+            return Err(format!("{address} is left in the redacted lab:\n{text}").into());
+        }
+    }
+    Ok(())
+}
+
+fn proven(program: &Path, recording: &Path, id: &str) -> Result<(), Failed> {
+    let done = Command::new(program).args(["explain", "--json", "--prove"]).arg(recording).output()?;
+    let answer: Value = serde_json::from_slice(&done.stdout)
+        .map_err(|error| format!("no answer: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+    if answer["verdict"] == "delivered" {
+        return Ok(());
+    }
+    let proof = &answer["proof"];
+    let excused = NOT_PROVEN.iter().any(|(lab, _)| *lab == id);
+    match (proof["outcome"].as_str(), excused) {
+        (Some("proven"), false) | (Some("not-possible" | "not-helped" | "next-fault"), true) => {}
+        (Some("proven"), true) => return Err(format!("{id} is proven, and is listed as not to be proven").into()),
+        _ => return Err(format!("{proof:#}").into()),
+    }
+    match proof["total_ms"].as_u64() {
+        Some(time) if time <= PROOF_MS || !proof["attempts"].as_array().is_some_and(|tried| tried.len() == 1) => Ok(()),
+        time => Err(format!("the proof took {time:?} ms").into()),
+    }
+}
+
+fn the_unproven_are_labs() -> Result<(), Failed> {
+    let labs: Vec<&str> = embedded::texts().into_iter().map(|(id, _)| id).collect();
+    match NOT_PROVEN.iter().find(|(id, _)| !labs.contains(id)) {
+        Some((id, _)) => Err(format!("there is no lab {id}").into()),
+        None if NOT_PROVEN.len() * 10 > labs.len() => Err("more than a tenth of the labs is not proven".into()),
+        None => Ok(()),
+    }
+}
