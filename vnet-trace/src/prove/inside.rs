@@ -15,6 +15,7 @@ use crate::lab::sandbox::Sandbox;
 use crate::model::diagnosis::Verdict;
 use crate::model::proof::{AttemptResult, Effect, Shown};
 use crate::model::question::Question;
+use crate::model::sight::Tier;
 
 use super::flows;
 
@@ -82,7 +83,7 @@ pub fn run(job: &Job) -> Outcome {
         Ok(done) => return Outcome::unbuilt(format!("{}{}", done.ending(), last_lines(&done.output()))),
         Err(error) => return Outcome::unbuilt(chain(&error)),
     }
-    let first = match ask(job) {
+    let first = match ask(job, None) {
         Ok(first) => first,
         Err(why) => return Outcome::unbuilt(why),
     };
@@ -101,8 +102,9 @@ pub fn run(job: &Job) -> Outcome {
         return outcome;
     }
     let over = Instant::now() + MENDING;
+    // Whether it arrives is seen without probes, which take longer to load than the question itself.
     let second = loop {
-        match ask(job) {
+        match ask(job, Some(Tier::Capture)) {
             Ok(second)
                 if second.diagnosis.verdict != Verdict::Delivered
                     && Instant::now() < over
@@ -132,7 +134,7 @@ pub fn run(job: &Job) -> Outcome {
     outcome
 }
 
-fn ask(job: &Job) -> Result<Answer, String> {
+fn ask(job: &Job, tier: Option<Tier>) -> Result<Answer, String> {
     let question = &job.question;
     let options = PingOptions {
         netns: job.netns.clone().map_or(Asked::Own, Asked::Name),
@@ -152,7 +154,7 @@ fn ask(job: &Job) -> Result<Answer, String> {
         pmtu: question.pmtu,
         manner: Manner::default(),
         patience: Patience::Decisive,
-        tier: None,
+        tier,
     };
     ask::run(&options).map_err(|error| chain(&error))
 }

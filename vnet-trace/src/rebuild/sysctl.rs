@@ -117,7 +117,7 @@ pub fn namespaces(work: &mut Work<'_>) {
         // Addresses are given one by one; none is to come by itself.
         settings.push(("net.ipv6.conf.default.addr_gen_mode".to_owned(), "1".to_owned()));
         if settings.iter().any(|(name, _)| name.starts_with("net.bridge.")) {
-            work.needs.insert("module:br_netfilter".to_owned());
+            work.needs.insert("sysctl:net.bridge.bridge-nf-call-iptables".to_owned());
         }
         write(work, netns.id, &settings);
     }
