@@ -80,7 +80,7 @@ fn is_tunnel(link: &Link) -> bool {
 }
 
 /// The far end that a tunnel device names.
-fn remote(link: &Link) -> Option<IpAddr> {
+pub fn remote(link: &Link) -> Option<IpAddr> {
     match &link.kind {
         LinkKind::Vxlan(info) => info.remote,
         LinkKind::Geneve { remote, .. } | LinkKind::Tunnel { remote, .. } => *remote,

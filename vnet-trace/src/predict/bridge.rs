@@ -242,7 +242,9 @@ impl Walk<'_> {
             let port = Device::new(bridge.netns, entry.ifindex);
             // Every port's own address is a local entry by itself; one that is no port's own was set by hand.
             let fixed = if entry.is_local() { !own_port(port) } else { entry.is_static() || entry.flags & 0x50 != 0 };
-            if fixed || entry.is_local() {
+            // br_fdb_update moves every entry but a sticky one (NTF_STICKY) to the port by which the address is seen.
+            let stays = entry.flags & 0x40 != 0 || !self.learned.contains_key(&(bridge, vlan, mac));
+            if fixed && stays || entry.is_local() {
                 return Some((port, entry.is_local(), fixed));
             }
             let learned = self.learned.get(&(bridge, vlan, mac)).copied().unwrap_or(port);
@@ -257,13 +259,11 @@ impl Walk<'_> {
         ports.into_iter().find_map(|port| self.station_behind(port, mac).map(|station| (port, station)))
     }
 
-    /// The device with this address at the other end of a port, or stacked on that end.
+    /// The station with this address behind a port.
     fn station_behind(&self, port: Device, mac: MacAddr) -> Option<Device> {
-        let peer = self.snapshot.peer(port)?;
-        if self.link(peer).is_some_and(|link| link.mac == Some(mac)) {
-            return Some(peer);
-        }
-        self.snapshot.uppers(peer).into_iter().find(|upper| self.mac(*upper) == mac)
+        let bridge = Device::new(port.netns, self.link(port)?.master?);
+        let there = super::segment::behind(self.snapshot, bridge, port);
+        there.into_iter().find(|device| self.link(*device).is_some_and(|link| link.master.is_none() && link.mac == Some(mac)))
     }
 
     /// br_flood: every port that may have it; behind blocks, those that may not.

@@ -262,12 +262,20 @@ impl Walk<'_> {
         branches
     }
 
-    /// Bridges in a device's namespace that it may have been meant to join: it is a veth end without master, without an
+    /// Bridges in a device's namespace that it may have been meant to join: it is a veth end or the like without master, without an
     /// address and without anything stacked on it.
     pub fn bridges_it_could_join(&self, device: Device) -> Vec<Device> {
         let netns = self.netns(device.netns);
         let Some(link) = self.link(device) else { return Vec::new() };
-        let fits = matches!(link.kind, LinkKind::Veth | LinkKind::Tun { tap: true } | LinkKind::Netkit { .. })
+        let fits = matches!(
+            link.kind,
+            LinkKind::Veth
+                | LinkKind::Tun { tap: true }
+                | LinkKind::Netkit { .. }
+                | LinkKind::Vxlan(_)
+                | LinkKind::Geneve { .. }
+                | LinkKind::Vlan { .. }
+        )
             && link.master.is_none()
             && !netns.addresses_of(device.ifindex).any(|entry| !is_link_local(entry.address))
             && self.snapshot.uppers(device).is_empty()

@@ -363,7 +363,8 @@ impl Walk<'_> {
         let underlay = trail.depth > 0;
         let Some(way) = best else { return };
         for block in &way.blocks {
-            trail.block_as(Role::ArpReply, block.place.clone(), block.decision.clone());
+            // What stops the outer packet of a tunnel may be a question of the underlay's own.
+            trail.block_as(block.role.unwrap_or(Role::ArpReply), block.place.clone(), block.decision.clone());
             if let Some(last) = trail.blocks.last_mut() {
                 last.underlay |= block.underlay;
             }

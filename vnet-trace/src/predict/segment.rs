@@ -11,7 +11,27 @@ use crate::model::snapshot::{Link, LinkKind, Snapshot};
 /// The stations on the link of a device, without the device itself and without plain bridge ports.
 pub fn stations(snapshot: &Snapshot, device: Device) -> Vec<Device> {
     let mut seen = BTreeSet::from([device]);
-    let mut open = vec![device];
+    spread(snapshot, &mut seen, device);
+    seen.remove(&device);
+    seen.into_iter().filter(|at| snapshot.link(*at).is_some_and(|link| link.master.is_none())).collect()
+}
+
+/// The devices behind a bridge's port, without the bridge itself and what is behind its other ports.
+pub fn behind(snapshot: &Snapshot, bridge: Device, port: Device) -> BTreeSet<Device> {
+    let mut seen = BTreeSet::from([bridge, port]);
+    for next in neighbours(snapshot, port) {
+        if seen.insert(next) {
+            spread(snapshot, &mut seen, next);
+        }
+    }
+    seen.remove(&bridge);
+    seen.remove(&port);
+    seen
+}
+
+/// Adds everything that is joined to a device.
+fn spread(snapshot: &Snapshot, seen: &mut BTreeSet<Device>, from: Device) {
+    let mut open = vec![from];
     while let Some(at) = open.pop() {
         for next in neighbours(snapshot, at) {
             if seen.insert(next) {
@@ -19,8 +39,6 @@ pub fn stations(snapshot: &Snapshot, device: Device) -> Vec<Device> {
             }
         }
     }
-    seen.remove(&device);
-    seen.into_iter().filter(|at| snapshot.link(*at).is_some_and(|link| link.master.is_none())).collect()
 }
 
 /// Devices that a device hands frames to directly.

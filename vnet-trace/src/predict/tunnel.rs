@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::exchange::{Action, Decision, Place};
+use crate::model::exchange::{Action, Decision, Place, SourceProblem};
 use crate::model::id::{Device, IfIndex, MacAddr, NetnsId};
 use crate::model::snapshot::{FdbEntry, LinkKind, VxlanInfo};
 
@@ -198,6 +198,18 @@ impl Walk<'_> {
         trail.depth += 1;
         let visited = std::mem::take(&mut trail.visited);
         let passed = std::mem::take(&mut self.passed);
+        let netns = self.netns(device.netns);
+        if !packet.src.is_unspecified() && !super::fib::is_local(netns, packet.src) {
+            // The output look-up demands that a given source is an own address (ip_route_output_key_hash_rcu).
+            trail.block(
+                Place::at(device, "ip_route_output_key_hash_rcu"),
+                Decision::SourceUnusable { src: packet.src.to_string(), why: SourceProblem::NotOwn },
+            );
+        }
+        let inner = match &packet.carries {
+            Carries::Tunnel { port, vni, inner, .. } => Some((*vni, *port, (**inner).clone())),
+            _ => None,
+        };
         let delivered = self.send_packet(&mut trail, device.netns, packet, lower);
         self.passed = passed;
         trail.visited = visited;
@@ -205,7 +217,21 @@ impl Walk<'_> {
         match delivered {
             super::host::Delivery::Here { device: at, packet } => self.tunnel_in(trail, at, packet),
             super::host::Delivery::OutOfSight(last) => vec![Branch { trail, end: End::OutOfSight(last) }],
-            super::host::Delivery::Nowhere => vec![Branch { trail, end: End::Dead }],
+            super::host::Delivery::Nowhere => {
+                // Behind what stops the outer packet: every tunnel end that it could be meant for.
+                let mut branches = Vec::new();
+                if let Some((vni, port, inner)) = inner.filter(|_| !trail.blocks.is_empty()) {
+                    for (end, _) in self.vxlan_ends(vni, port, device) {
+                        let mut copy = trail.clone();
+                        copy.step(end, Action::Decapsulated);
+                        branches.extend(self.receive(copy, end, inner.clone()));
+                    }
+                }
+                if branches.is_empty() {
+                    branches.push(Branch { trail, end: End::Dead });
+                }
+                branches
+            }
         }
     }
 

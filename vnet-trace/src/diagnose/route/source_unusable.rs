@@ -17,7 +17,17 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let summary = format!("{} can't send from {src}: {reason}", case.netns_name(netns));
     let mut finding = case.finding(fault, "source-unusable", summary);
     finding.evidence.push(case.state(netns, &format!("source {src}"), reason));
-    let dst = case.recording.question.dst;
+    // The outer packet of a tunnel goes to the tunnel's far end.
+    let tunnel = fault.loss.place.device().filter(|_| fault.underlay).and_then(|device| case.link(device));
+    let far = tunnel.and_then(crate::diagnose::toward::remote);
+    if let Some(tunnel) = tunnel {
+        finding.summary = format!(
+            "{} on {} is to send from {src}: {reason}",
+            tunnel.name,
+            case.netns_name(netns)
+        );
+    }
+    let dst = far.unwrap_or(case.recording.question.dst);
     let route = crate::predict::fib::lookup(case.netns(netns), &crate::predict::fib::Flow::to(dst)).ok();
     let out = route.and_then(|found| found.nexthop.oif).and_then(|oif| case.netns(netns).link(oif));
     if let (SourceProblem::NotOwn, Some(link)) = (why, out) {
@@ -31,8 +41,12 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             crate::diagnose::case::NETWORK_CONFIG,
         ));
     }
+    let advice = match tunnel {
+        Some(tunnel) => format!("give {} a local address that the host has", tunnel.name),
+        None => "ask without -I, or with an address that the host has and the other side can answer".to_owned(),
+    };
     finding.fixes.push(fix(
-        "ask without -I, or with an address that the host has and the other side can answer",
+        &advice,
         Risk::NeedsChoice,
         Vec::new(),
         Vec::new(),
