@@ -87,7 +87,10 @@ fn own_commands(answer: &Answer) -> Vec<String> {
     let of_later: Vec<&String> =
         answer.also.iter().flat_map(|also| also.fixes.iter().take(1)).flat_map(|fix| &fix.commands).collect();
     let first = answer.primary.as_ref().and_then(|primary| primary.fixes.first());
-    first.filter(|fix| fix.risk != "needs-choice").map(|fix| fix.commands.iter().filter(|command| !of_later.contains(command)).cloned().collect()).unwrap_or_default()
+    first
+        .filter(|fix| fix.risk != "needs-choice")
+        .map(|fix| fix.commands.iter().filter(|command| !of_later.contains(command)).cloned().collect())
+        .unwrap_or_default()
 }
 
 /// One file's steps.

@@ -178,18 +178,15 @@ fn complete(primary: &mut Finding, later: &[Finding]) {
 /// Makes the first fix one that makes the exchange succeed, as far as that is known; what else bites goes to `later`.
 /// `at` is the position of the primary's fault in the prediction, if it is one of its.
 fn mend_on(case: &Case<'_>, primary: &mut Finding, at: Option<usize>, later: &mut Vec<Finding>) {
-    match at.and_then(|at| mended::behind(case, at)) {
+    if let Some(behind) = at.and_then(|at| mended::behind(case, at)) {
         // Each of these was found with the ones before it repaired: none is mended by another's fix.
-        Some(behind) => {
-            for other in &behind {
-                carry(primary, other);
-            }
-            *later = behind;
+        for other in &behind {
+            carry(primary, other);
         }
-        None => {
-            complete(primary, later);
-            go_on(primary, later);
-        }
+        *later = behind;
+    } else {
+        complete(primary, later);
+        go_on(primary, later);
     }
     keep_open(primary, later);
 }

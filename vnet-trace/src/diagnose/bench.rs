@@ -5,7 +5,13 @@
 //! along and its peer's carrier. Ready-made worlds: [`World::cable`], [`World::router`], [`World::switch`],
 //! [`World::tunnel`], [`World::loops`].
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    clippy::missing_panics_doc,
+    clippy::new_without_default,
+    reason = "builders for tests, used in chains and failing by a panic"
+)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,6 +36,10 @@ use crate::predict::predict;
 
 /// IFF_UP, IFF_BROADCAST, IFF_RUNNING, IFF_MULTICAST, IFF_LOWER_UP.
 const UP: u32 = 0x1_1043;
+
+const NUD_NOARP: u16 = 0x40;
+const NTF_MASTER: u8 = 0x04;
+const NTF_STICKY: u8 = 0x40;
 
 /// A network and a question about it.
 #[derive(Clone)]
@@ -215,7 +225,8 @@ impl World {
         link.bridge_port = Some(BridgePort::default());
         let mac = link.mac.unwrap_or_default();
         // The bridge has every port's address as its own (br_fdb_add_local).
-        let own = FdbEntry { ifindex: port.ifindex, mac, master: Some(bridge.ifindex), state: 0x80, ..FdbEntry::default() };
+        let own =
+            FdbEntry { ifindex: port.ifindex, mac, master: Some(bridge.ifindex), state: 0x80, ..FdbEntry::default() };
         self.snapshot.namespaces[port.netns.0 as usize].fdb.push(own);
         self
     }
@@ -233,12 +244,20 @@ impl World {
         self
     }
 
-    /// `bridge fdb add MAC dev PORT master static`.
-    pub fn fdb(mut self, port: &str, mac: MacAddr) -> Self {
+    /// `bridge fdb add MAC dev PORT master static`: the first frame from the address moves it to where that came in.
+    pub fn fdb(self, port: &str, mac: MacAddr) -> Self {
+        self.fdb_entry(port, mac, NTF_MASTER)
+    }
+
+    /// `bridge fdb add MAC dev PORT master static sticky`.
+    pub fn sticky_fdb(self, port: &str, mac: MacAddr) -> Self {
+        self.fdb_entry(port, mac, NTF_MASTER | NTF_STICKY)
+    }
+
+    fn fdb_entry(mut self, port: &str, mac: MacAddr, flags: u8) -> Self {
         let device = self.device(port);
         let master = self.link_of(device).master;
-        let entry =
-            FdbEntry { ifindex: device.ifindex, mac, master, state: 0x40, flags: 4, ..FdbEntry::default() };
+        let entry = FdbEntry { ifindex: device.ifindex, mac, master, state: NUD_NOARP, flags, ..FdbEntry::default() };
         self.snapshot.namespaces[device.netns.0 as usize].fdb.push(entry);
         self
     }
@@ -247,7 +266,8 @@ impl World {
     pub fn address(mut self, device: &str, address: &str) -> Self {
         let at = self.device(device);
         let net: IpNet = address.parse().unwrap_or_else(|_| panic!("{address} is no address with a length"));
-        let first = self.snapshot.namespaces[at.netns.0 as usize].addresses_of(at.ifindex).all(|entry| entry.address.is_ipv4());
+        let first =
+            self.snapshot.namespaces[at.netns.0 as usize].addresses_of(at.ifindex).all(|entry| entry.address.is_ipv4());
         self.give(at, net);
         if net.addr().is_ipv6() && first {
             let link_local = format!("fe80::{}:{}/64", at.netns.0 + 1, at.ifindex.0);
@@ -279,7 +299,8 @@ impl World {
             flags: 0x80,
         });
         let host = IpNet::from(address).to_string();
-        let own = Route { scope: 254, prefsrc: Some(address), ..route(255, RouteKind::Local, &host, Some(at.ifindex), None) };
+        let own =
+            Route { scope: 254, prefsrc: Some(address), ..route(255, RouteKind::Local, &host, Some(at.ifindex), None) };
         space.routes.push(own);
         if net.prefix_len() < IpNet::from(address).prefix_len() && !is_lo {
             let metric = if address.is_ipv6() { 256 } else { 0 };
@@ -309,7 +330,8 @@ impl World {
         if kind != RouteKind::Unicast {
             words.remove(0);
         }
-        let after = |word: &str| words.iter().position(|found| *found == word).and_then(|at| words.get(at + 1)).copied();
+        let after =
+            |word: &str| words.iter().position(|found| *found == word).and_then(|at| words.get(at + 1)).copied();
         let gateway = after("via").map(ip);
         let dst = match (words[0], gateway.is_some_and(|gateway| gateway.is_ipv6())) {
             ("default", true) => "::/0".to_owned(),
@@ -319,7 +341,11 @@ impl World {
         };
         let named = after("dev").and_then(|name| space.link_by_name(name)).map(|link| link.index);
         let on_link = gateway.and_then(|gateway| {
-            space.addresses.iter().find(|entry| entry.net().is_some_and(|net| net.contains(&gateway))).map(|entry| entry.ifindex)
+            space
+                .addresses
+                .iter()
+                .find(|entry| entry.net().is_some_and(|net| net.contains(&gateway)))
+                .map(|entry| entry.ifindex)
         });
         let oif = named.or(on_link);
         let table = after("table").and_then(|table| table.parse().ok()).unwrap_or(254);
@@ -347,7 +373,8 @@ impl World {
     /// `ip neigh add ADDRESS lladdr MAC dev DEV nud permanent`.
     pub fn neighbour(mut self, device: &str, address: &str, lladdr: MacAddr) -> Self {
         let at = self.device(device);
-        let entry = Neighbour { ifindex: at.ifindex, address: ip(address), lladdr: Some(lladdr), state: 0x80, flags: 0 };
+        let entry =
+            Neighbour { ifindex: at.ifindex, address: ip(address), lladdr: Some(lladdr), state: 0x80, flags: 0 };
         self.snapshot.namespaces[at.netns.0 as usize].neighbours.push(entry);
         self
     }
@@ -362,9 +389,11 @@ impl World {
     /// Forwarding of both families, for all devices that there are.
     pub fn forwarding(mut self, netns: &str, value: i64) -> Self {
         let id = self.netns(netns);
-        let names: Vec<String> = self.snapshot.namespaces[id.0 as usize].links.iter().map(|link| link.name.clone()).collect();
+        let names: Vec<String> =
+            self.snapshot.namespaces[id.0 as usize].links.iter().map(|link| link.name.clone()).collect();
         let keys = names.iter().map(|name| format!("net.ipv4.conf.{name}.forwarding"));
-        let all = ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"].map(str::to_owned);
+        let all =
+            ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"].map(str::to_owned);
         for key in keys.chain(all) {
             self.snapshot.namespaces[id.0 as usize].sysctls.insert(key, value.to_string());
         }
@@ -455,10 +484,10 @@ impl World {
         self.judge(|case| {
             let finding = case.predicted.faults.iter().find_map(|fault| check(case, fault))?;
             let netns = self.snapshot.netns_name(finding.place.netns);
-            let at = finding.place.device().map_or_else(
-                || netns.to_owned(),
-                |device| format!("{netns}/{}", self.snapshot.device_name(device)),
-            );
+            let at = finding
+                .place
+                .device()
+                .map_or_else(|| netns.to_owned(), |device| format!("{netns}/{}", self.snapshot.device_name(device)));
             let commands = finding.fixes.first().map(|fix| fix.commands.clone()).unwrap_or_default();
             Some(Found { at, role: finding.role, commands, finding })
         })
@@ -578,7 +607,8 @@ fn ip(text: &str) -> IpAddr {
 fn route(table: u32, kind: RouteKind, dst: &str, oif: Option<IfIndex>, gateway: Option<IpAddr>) -> Route {
     let dst = dst.parse().unwrap_or_else(|_| panic!("{dst} is no prefix"));
     let nexthop = Nexthop { oif, gateway, weight: 1, ..Nexthop::default() };
-    let refuses = matches!(kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw);
+    let refuses =
+        matches!(kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw);
     Route {
         table,
         kind,

@@ -135,7 +135,7 @@ fn revive(snapshot: &mut Snapshot, device: Device) {
             netns.routes.iter_mut().flat_map(|route| &mut route.nexthops).filter(|hop| hop.oif == Some(end.ifindex))
         {
             // RTNH_F_DEAD and RTNH_F_LINKDOWN.
-            hop.flags &= !17;
+            hop.flags &= !0x11;
         }
         let entries: Vec<Address> = netns.addresses_of(end.ifindex).cloned().collect();
         for entry in entries {

@@ -263,7 +263,9 @@ impl Walk<'_> {
     fn station_behind(&self, port: Device, mac: MacAddr) -> Option<Device> {
         let bridge = Device::new(port.netns, self.link(port)?.master?);
         let there = super::segment::behind(self.snapshot, bridge, port);
-        there.into_iter().find(|device| self.link(*device).is_some_and(|link| link.master.is_none() && link.mac == Some(mac)))
+        there
+            .into_iter()
+            .find(|device| self.link(*device).is_some_and(|link| link.master.is_none() && link.mac == Some(mac)))
     }
 
     /// br_flood: every port that may have it; behind blocks, those that may not.

@@ -182,7 +182,13 @@ impl Walk<'_> {
             && let Some(lladdr) = self.owners_mac(next).filter(|lladdr| *lladdr != dst_mac)
         {
             trail.block(Place::at(out, "neigh_connected_output"), Decision::ArpDisabled { device: out });
-            return self.over_the_link(trail, out, next, Frame { dst: lladdr, ..frame }, Some(NeighbourSource::Learned));
+            return self.over_the_link(
+                trail,
+                out,
+                next,
+                Frame { dst: lladdr, ..frame },
+                Some(NeighbourSource::Learned),
+            );
         }
         let mut best: Option<(u8, usize, usize, Trail, Device, Frame)> = None;
         let mut away = None;

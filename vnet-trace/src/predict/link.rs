@@ -275,8 +275,7 @@ impl Walk<'_> {
                 | LinkKind::Vxlan(_)
                 | LinkKind::Geneve { .. }
                 | LinkKind::Vlan { .. }
-        )
-            && link.master.is_none()
+        ) && link.master.is_none()
             && !netns.addresses_of(device.ifindex).any(|entry| !is_link_local(entry.address))
             && self.snapshot.uppers(device).is_empty()
             && self.ovs_port(device).is_none();

@@ -90,13 +90,10 @@ impl Walk<'_> {
                 (Some(LinkKind::Ipvlan { .. }), Payload::Ip(packet)) => {
                     (self.has_address(child, packet.dst), Decision::ParentIsolation { lower, child })
                 }
-                (Some(LinkKind::Macvlan(MacvlanMode::Vepa) | LinkKind::Macvtap(MacvlanMode::Vepa)), _) => {
-                    (frame.dst.is_group() || frame.dst == self.mac(child), Decision::MacvlanVepa {
-                        child,
-                        lower,
-                        reflector: self.reflector(lower),
-                    })
-                }
+                (Some(LinkKind::Macvlan(MacvlanMode::Vepa) | LinkKind::Macvtap(MacvlanMode::Vepa)), _) => (
+                    frame.dst.is_group() || frame.dst == self.mac(child),
+                    Decision::MacvlanVepa { child, lower, reflector: self.reflector(lower) },
+                ),
                 _ => (frame.dst.is_group() || frame.dst == self.mac(child), Decision::ParentIsolation { lower, child }),
             };
             if meant {

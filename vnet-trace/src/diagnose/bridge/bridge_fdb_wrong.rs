@@ -50,8 +50,15 @@ mod tests {
     fn fires_when_an_entry_names_another_port() {
         let world = World::switch();
         let mac = world.mac("b/eth0");
-        let found = world.fdb("./p3", mac).found(check);
+        let found = world.sticky_fdb("./p3", mac).found(check);
         assert_eq!(found.commands, [format!("bridge fdb del {mac} dev p3 master")]);
+    }
+
+    #[test]
+    fn silent_when_the_first_answer_moves_the_entry() {
+        let world = World::switch();
+        let mac = world.mac("b/eth0");
+        assert!(world.fdb("./p3", mac).is_silent(check));
     }
 
     #[test]

@@ -33,7 +33,10 @@ mod tests {
 
     #[test]
     fn fires_when_both_ports_are_isolated() {
-        let found = World::switch().port("./p1", |port| port.isolated = true).port("./p2", |port| port.isolated = true).found(check);
+        let found = World::switch()
+            .port("./p1", |port| port.isolated = true)
+            .port("./p2", |port| port.isolated = true)
+            .found(check);
         assert_eq!(found.commands, ["bridge link set dev p2 isolated off"]);
     }
 

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn silent_when_a_rule_without_a_state_drops_it() {
-        let world = World::cable().iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
+        let world = World::cable()
+            .iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
         assert_eq!(world.first().as_deref(), Some("netfilter-drop"));
         assert!(world.is_silent(check));
     }

@@ -197,7 +197,14 @@ mod tests {
 
     #[test]
     fn silent_when_it_is_masqueraded() {
-        assert!(world().iptables(".", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n").is_silent(check));
+        assert!(
+            world()
+                .iptables(
+                    ".",
+                    "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n"
+                )
+                .is_silent(check)
+        );
     }
 
     #[test]

@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn fires_when_the_policy_of_the_owners_chain_drops() {
-        let found = World::cable().iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n").found(check);
+        let found = World::cable()
+            .iptables("b", "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n")
+            .found(check);
         assert_eq!((found.at.as_str(), found.role), ("b/veth2", Role::Request));
         assert!(found.finding.summary.starts_with("the policy of chain INPUT"), "{}", found.finding.summary);
     }
@@ -154,7 +156,11 @@ mod tests {
 
     #[test]
     fn silent_when_the_chain_does_not_see_the_packet() {
-        assert!(World::cable().iptables("b", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n").is_silent(check));
+        assert!(
+            World::cable()
+                .iptables("b", "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n")
+                .is_silent(check)
+        );
     }
 
     #[test]

@@ -51,7 +51,10 @@ mod tests {
 
     #[test]
     fn fires_when_the_source_is_masqueraded() {
-        let world = world().iptables(".", "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n");
+        let world = world().iptables(
+            ".",
+            "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n",
+        );
         assert!(world.note(check).is_some_and(|said| said.contains("the source 172.17.0.2 becomes 192.0.2.1")));
     }
 

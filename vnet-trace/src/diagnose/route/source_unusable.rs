@@ -21,11 +21,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let tunnel = fault.loss.place.device().filter(|_| fault.underlay).and_then(|device| case.link(device));
     let far = tunnel.and_then(crate::diagnose::toward::remote);
     if let Some(tunnel) = tunnel {
-        finding.summary = format!(
-            "{} on {} is to send from {src}: {reason}",
-            tunnel.name,
-            case.netns_name(netns)
-        );
+        finding.summary = format!("{} on {} is to send from {src}: {reason}", tunnel.name, case.netns_name(netns));
     }
     let dst = far.unwrap_or(case.recording.question.dst);
     let route = crate::predict::fib::lookup(case.netns(netns), &crate::predict::fib::Flow::to(dst)).ok();
@@ -45,13 +41,7 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         Some(tunnel) => format!("give {} a local address that the host has", tunnel.name),
         None => "ask without -I, or with an address that the host has and the other side can answer".to_owned(),
     };
-    finding.fixes.push(fix(
-        &advice,
-        Risk::NeedsChoice,
-        Vec::new(),
-        Vec::new(),
-        "",
-    ));
+    finding.fixes.push(fix(&advice, Risk::NeedsChoice, Vec::new(), Vec::new(), ""));
     Some(finding)
 }
 
