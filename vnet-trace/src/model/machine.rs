@@ -13,7 +13,8 @@ pub struct Machine {
     pub architecture: String,
     /// Bytes of /sys/kernel/btf/vmlinux; None if it is not there.
     pub btf: Option<u64>,
-    /// Lockdown mode: `none`, `integrity`, `confidentiality`; None if the kernel has no lockdown.
+    /// Lockdown mode: `none`, `integrity`, `confidentiality`; None where it can't be read: the
+    /// kernel has none, or securityfs is not mounted.
     pub lockdown: Option<String>,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,

@@ -91,7 +91,8 @@ fn kernel(sheet: &mut Sheet, machine: &Machine) {
         None => row("BTF", false, "no: offsets and arguments are unknown, so no probe can be loaded".to_owned()),
     }
     match machine.lockdown.as_deref() {
-        None | Some("none") => row("lockdown", true, "none".to_owned()),
+        Some("none") => row("lockdown", true, "none".to_owned()),
+        None => row("lockdown", true, "unknown: /sys/kernel/security/lockdown cannot be read".to_owned()),
         Some("confidentiality") => {
             row(
                 "lockdown",
