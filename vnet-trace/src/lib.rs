@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collect;
 pub mod correlate;
 pub mod diagnose;
+pub mod filter;
 pub mod lab;
 pub mod model;
 pub mod packet;

@@ -17,7 +17,9 @@ pub mod record;
 mod symbols;
 
 pub use attach::{AttachPoint, Needs, TABLE, Target, Tier};
-pub use drain::Probes;
-pub use load::{AttachError, Failure, LogLevel, ProbeConfig, ProbeReport, WhyNot, attach};
+pub use drain::{Lost, Probes, Sighting};
+pub use load::{
+    AttachError, Failure, LogLevel, Matching, ProbeConfig, ProbeReport, SNAP_MAX, Told, Watched, WhyNot, attach,
+};
 pub use reasons::Reasons;
 pub use record::{Detail, DeviceRef, DropReason, FibLookup, KernelRecord, NeighEvent, VlanTag};

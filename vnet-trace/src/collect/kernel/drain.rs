@@ -10,7 +10,7 @@ use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::Program;
 use aya_log::EbpfLogger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vnet_trace_ebpf::Record;
+use vnet_trace_ebpf::{ProbeId, Record};
 
 use super::attach::Tier;
 use super::load::{AttachError, LogLevel, ProbeConfig, ProbeReport};
@@ -19,6 +19,28 @@ use super::record::KernelRecord;
 use super::symbols::Symbols;
 use crate::collect::clock;
 use crate::model::id::Nanos;
+
+/// One sighting as it lies in the ring buffer: nothing is copied or looked up, for those who read millions of them.
+///
+/// [`KernelRecord::from_raw`] makes plain data of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// All but the packet. Its numbers are explained at [`Record`].
+    pub record: &'a Record,
+    /// The packet from its network header; at probes without a packet, what [`Record::args`] does not hold.
+    pub packet: &'a [u8],
+}
+
+/// Sightings that found no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// Where they were made.
+    pub probe: ProbeId,
+    /// By which CPU.
+    pub cpu: u16,
+    /// How many.
+    pub count: u64,
+}
 
 /// The probes of one trace. Dropping it detaches them.
 pub struct Probes {
@@ -99,25 +121,19 @@ impl Probes {
 
     /// Hands over every record that is there, and tells how many there were. Does not wait.
     pub fn drain(&mut self, mut each: impl FnMut(KernelRecord)) -> usize {
-        let Some(kernel) = &mut self.kernel else {
+        let Self { kernel: Some(kernel), reasons, .. } = self else {
             return 0;
         };
-        let mut count = 0;
-        while let Some(item) = kernel.records.next() {
-            if let Some(raw) = raw_record(&item) {
-                if raw.time_ns < kernel.since.0 {
-                    continue;
-                }
-                count += 1;
-                if let Some(record) = KernelRecord::from_raw(&raw, &self.reasons) {
-                    each(record);
-                }
+        kernel.drain(|sighting| {
+            if let Some(record) = KernelRecord::from_raw(&sighting, reasons) {
+                each(record);
             }
-        }
-        if let Some(log) = &mut kernel.log {
-            log.flush();
-        }
-        count
+        })
+    }
+
+    /// The same without making anything of the records.
+    pub fn drain_raw(&mut self, each: impl FnMut(Sighting<'_>)) -> usize {
+        self.kernel.as_mut().map_or(0, |kernel| kernel.drain(each))
     }
 
     /// How many records found no room in the ring buffer since the start.
@@ -126,6 +142,11 @@ impl Probes {
             return 0;
         };
         kernel.lost.get(&0, 0).map_or(0, |values| values.iter().sum())
+    }
+
+    /// The same by probe and CPU; probes that have lost nothing are left out.
+    pub fn lost_by(&self) -> Vec<Lost> {
+        Vec::new()
     }
 
     /// Adds an address whose ARP, ND, route look-ups and neighbour entries are of interest.
@@ -184,6 +205,24 @@ impl Probes {
                 }
             }
         });
+    }
+}
+
+impl Attached {
+    fn drain(&mut self, mut each: impl FnMut(Sighting<'_>)) -> usize {
+        let mut count = 0;
+        while let Some(item) = self.records.next() {
+            if let Some(sighting) = sighting(&item)
+                && sighting.record.time_ns >= self.since.0
+            {
+                count += 1;
+                each(sighting);
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        count
     }
 }
 
@@ -260,12 +299,12 @@ fn map_key(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Reads a record; None if the bytes are not one.
+/// Finds a record in the ring buffer; None if the bytes are not one.
 #[expect(unsafe_code, reason = "bytes of the ring buffer become the structure that was written there")]
-fn raw_record(bytes: &[u8]) -> Option<Record> {
-    if bytes.len() < size_of::<Record>() {
-        return None;
-    }
-    // SAFETY: there are enough bytes, and every bit pattern is a `Record`, which has only integers.
-    Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+fn sighting(bytes: &[u8]) -> Option<Sighting<'_>> {
+    // SAFETY: every bit pattern is a `Record`, which has only integers.
+    let (before, records, _) = unsafe { bytes.align_to::<Record>() };
+    // What lies in the ring buffer is aligned to 8 bytes.
+    let record = records.first().filter(|_| before.is_empty())?;
+    Some(Sighting { record, packet: record.packet.get(..usize::from(record.packet_len))? })
 }

@@ -7,11 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use vnet_trace_ebpf::{
-    FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC, PACKET_BYTES, Record,
-};
+use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC, Record};
 
 pub use vnet_trace_ebpf::{ProbeId, Role};
+
+use super::drain::Sighting;
 
 /// One sighting by a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct KernelRecord {
     pub vlan: Option<VlanTag>,
     /// The Ethernet header.
     pub mac: Option<[u8; 14]>,
-    /// The packet from its network header, at most [`PACKET_BYTES`] bytes.
+    /// The packet from its network header, as much of it as was asked for.
     pub packet: Vec<u8>,
     /// What this probe has to say beyond the packet.
     pub detail: Detail,
@@ -216,12 +216,12 @@ pub trait ReasonNames {
 
 impl KernelRecord {
     /// Reads a record; None if it comes from a probe that this version does not know.
-    pub fn from_raw(raw: &Record, names: &dyn ReasonNames) -> Option<Self> {
+    pub fn from_raw(sighting: &Sighting<'_>, names: &dyn ReasonNames) -> Option<Self> {
+        let raw = sighting.record;
         let probe = ProbeId::from_number(raw.probe)?;
         let role = Role::from_number(raw.role)?;
         let flag = |bit| raw.flags & bit != 0;
         let netns = (raw.netns != 0).then_some(raw.netns);
-        let packet_len = usize::from(raw.packet_len).min(PACKET_BYTES);
         let has_mac = flag(FLAG_MAC) && !is_neigh(probe);
         Some(Self {
             time_ns: raw.time_ns,
@@ -249,7 +249,7 @@ impl KernelRecord {
             pkt_type: raw.pkt_type,
             vlan: (raw.vlan_proto != 0).then_some(VlanTag { protocol: raw.vlan_proto, tci: raw.vlan_tci }),
             mac: has_mac.then_some(raw.mac),
-            packet: if carries_addresses(probe) { Vec::new() } else { raw.packet[..packet_len].to_vec() },
+            packet: if carries_addresses(probe) { Vec::new() } else { sighting.packet.to_vec() },
             detail: detail(probe, raw, names),
         })
     }

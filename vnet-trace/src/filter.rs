@@ -1,0 +1,101 @@
+//! Filter expressions: tcpdump's language, for the kernel and for recordings.
+//!
+//! Takes the text of an expression, has libpcap compile it for Ethernet frames, and gives an [`Expression`]: a classic BPF
+//! program that is known to end and to mean the same here as there. It runs in user space by [`Expression::matches`], and in
+//! the kernel as eBPF instructions. It reads no packet from anywhere itself.
+//!
+//! # What a packet looks like to an expression
+//!
+//! An expression sees an Ethernet frame as it would be on a wire: both addresses, the VLAN tags, the EtherType, the packet.
+//! The kernel rarely has it like that: it keeps the outermost VLAN tag beside the packet, and a packet that is on its way
+//! to a device has no Ethernet header yet. So whoever runs the program makes the frame first: the tag is put in, and an
+//! EtherType is put before a packet that has no header. What such a packet lacks are its two addresses; an expression
+//! that reads them ([`Expression::reads_addresses`]) waits for a place where they are known.
+//!
+//! # Limits
+//!
+//! Not every expression can be run on a copy of a packet's first bytes. Those that can't are refused when they are made,
+//! see [`FilterError`]; there is none that is run and means something else.
+
+mod classic;
+mod compile;
+
+pub use classic::Instruction;
+
+/// The text of an expression and the program that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expression {
+    text: String,
+    program: Vec<Instruction>,
+}
+
+/// Why an expression cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// libpcap does not understand it.
+    #[error("{message}")]
+    Refused {
+        /// The expression.
+        expression: String,
+        /// libpcap's words.
+        message: String,
+        /// The byte of the expression that they are about, where that is known.
+        at: Option<usize>,
+    },
+    /// It asks for something that cannot be told from a frame's first bytes.
+    #[error("{what} cannot be asked for here: {why}")]
+    Unsupported {
+        /// The expression.
+        expression: String,
+        /// The part of the language, or the load, that it needs.
+        what: String,
+        /// Why that is not to be had.
+        why: &'static str,
+    },
+    /// libpcap itself could not be used.
+    #[error("libpcap cannot compile expressions here: {message}")]
+    Library {
+        /// Its words.
+        message: String,
+    },
+}
+
+impl FilterError {
+    /// The expression with a caret below the place that is meant, in two lines; None if no place is known.
+    pub fn caret(&self) -> Option<String> {
+        let Self::Refused { expression, at: Some(at), .. } = self else { return None };
+        let before = expression.get(..*at)?.chars().count();
+        Some(format!("{expression}\n{}^", " ".repeat(before)))
+    }
+}
+
+impl Expression {
+    /// Compiles an expression; an empty one matches every packet.
+    pub fn compile(text: &str) -> Result<Self, FilterError> {
+        let program = compile::classic(text)?;
+        Ok(Self { text: text.to_owned(), program })
+    }
+
+    /// The expression as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The classic program.
+    pub fn program(&self) -> &[Instruction] {
+        &self.program
+    }
+
+    /// Whether a frame matches: `frame` is what is there of it, `length` is how long it is or was.
+    pub fn matches(&self, frame: &[u8], length: u32) -> bool {
+        classic::run(&self.program, frame, length) != 0
+    }
+
+    /// Whether the program looks at the frame's Ethernet addresses.
+    pub fn reads_addresses(&self) -> bool {
+        self.program.iter().any(|instruction| instruction.may_load_below(12))
+    }
+}
+
+#[cfg(test)]
+mod tests;
