@@ -224,7 +224,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
     let mut sight = Sight::default();
     let targets = targets(&taken, &question, &prediction.exchange);
     let wake = decide::Wake::new();
-    let key = Key::of(&question).with_addresses(interesting(&taken.snapshot, &question));
+    let key = Key::of(&question, &taken.snapshot).with_addresses(interesting(&taken.snapshot, &question));
     let notify = wake.notifier();
     let capture = match Capture::start(&targets, &filter(&taken.snapshot), key, notify) {
         Ok((capture, gaps)) => {

@@ -170,7 +170,7 @@ pub struct Outer {
 
 /// Sorts the sightings of a recording by packet.
 pub fn correlate(recording: &Recording) -> Packets {
-    let mut book = book::Book::new(Key::of(&recording.question));
+    let mut book = book::Book::new(Key::of(&recording.question, &recording.before));
     for pointer in order::by_time(&recording.events, &recording.frames) {
         match pointer {
             Pointer::Event(at) => {

@@ -11,6 +11,7 @@ use vnet_trace::model::exchange::Role;
 use vnet_trace::model::frame::{Direction, Frame, LinkLayer};
 use vnet_trace::model::id::{Device, IfIndex, NetnsId};
 use vnet_trace::model::question::Question;
+use vnet_trace::model::snapshot::Snapshot;
 use vnet_trace::packet::identity::{Key, identify};
 use vnet_trace::packet::{Packet, parse_frame};
 
@@ -59,7 +60,7 @@ fn targets(names: &[&str]) -> Result<Vec<Target>, Failed> {
 pub fn asked(netns: &str, question: &Question, names: &[&str], filter: Filter) -> Result<Captured, Failed> {
     let handle = Asked::parse(netns).open()?;
     let asker = vnet_trace::collect::netns::run_in(&handle, || Asker::open(question, Manner::default()))??;
-    let key = Key { icmp_id: asker.icmp_id(), ..Key::of(question) };
+    let key = Key { icmp_id: asker.icmp_id(), ..Key::of(question, &Snapshot::default()) };
     let (capture, gaps) = Capture::start(&targets(names)?, &filter, key, || {})?;
     if !gaps.is_empty() {
         return Err(format!("{gaps:?}").into());
@@ -78,7 +79,12 @@ fn story(captured: &Captured) -> Result<Vec<(u32, Direction, Role)>, Failed> {
         .frames
         .iter()
         .map(|frame| {
-            let any = Key { icmp_id: 0, protocol: vnet_trace::model::question::Protocol::Echo, addresses: [].into() };
+            let any = Key {
+                icmp_id: 0,
+                protocol: vnet_trace::model::question::Protocol::Echo,
+                addresses: [].into(),
+                own: None,
+            };
             let packet = packet(frame)?;
             let inner = packet.tunnel().map_or(&packet, |tunnel| &tunnel.inner);
             let id = match inner.icmp().map(|icmp| &icmp.message) {
@@ -154,7 +160,7 @@ fn vlan_tags_are_kept() -> Result<(), Failed> {
         let tags = vids.iter().flat_map(|vid| [0x81, 0x00, 0x20, *vid as u8]);
         [request.bytes[..12].to_vec(), tags.collect(), request.bytes[12..].to_vec()].concat()
     };
-    let key = Key { icmp_id: echo.id, ..Key::of(&question("10.0.0.2")) };
+    let key = Key { icmp_id: echo.id, ..Key::of(&question("10.0.0.2"), &Snapshot::default()) };
     let (capture, _) = Capture::start(&targets(&["a/eth0", "b/eth0"])?, &Filter::default(), key, || {})?;
     let handle = Asked::parse("a").open()?;
     vnet_trace::collect::netns::run_in(&handle, || {
@@ -201,8 +207,12 @@ fn tun_has_no_link_layer() -> Result<(), Failed> {
         ip addr add 10.3.0.1/24 dev tun0
         ip link set tun0 up")?;
     // Nobody reads the tun device, so it has no carrier; a dummy that routes into nothing would not be one.
-    let (capture, gaps) =
-        Capture::start(&targets(&["tun0"])?, &Filter::default(), Key::of(&question("10.3.0.2")), || {})?;
+    let (capture, gaps) = Capture::start(
+        &targets(&["tun0"])?,
+        &Filter::default(),
+        Key::of(&question("10.3.0.2"), &Snapshot::default()),
+        || {},
+    )?;
     expect(gaps.is_empty() && capture.devices().len() == 1, &gaps)?;
     let captured = capture.stop();
     expect(captured.frames.iter().all(|frame| frame.link == LinkLayer::Ip), &captured)
@@ -226,7 +236,7 @@ fn fragments_belong_to_their_first() -> Result<(), Failed> {
 fn other_pings_are_left_out() -> Result<(), Failed> {
     cable()?;
     let other = Question { count: 1, ..question("10.0.0.2") };
-    let key = Key { icmp_id: 1, ..Key::of(&other) };
+    let key = Key { icmp_id: 1, ..Key::of(&other, &Snapshot::default()) };
     let (capture, _) = Capture::start(&targets(&["a/eth0"])?, &Filter::default(), key, || {})?;
     let handle = Asked::parse("a").open()?;
     vnet_trace::collect::netns::run_in(&handle, || {
@@ -238,8 +248,12 @@ fn other_pings_are_left_out() -> Result<(), Failed> {
 
 fn a_device_that_vanishes_is_a_gap() -> Result<(), Failed> {
     cable()?;
-    let (capture, gaps) =
-        Capture::start(&targets(&["a/eth0", "a/lo"])?, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let (capture, gaps) = Capture::start(
+        &targets(&["a/eth0", "a/lo"])?,
+        &Filter::default(),
+        Key::of(&question("10.0.0.2"), &Snapshot::default()),
+        || {},
+    )?;
     expect(gaps.is_empty(), &gaps)?;
     sh("ip -n a link del eth0")?;
     let captured = capture.stop();
@@ -251,7 +265,8 @@ fn a_device_that_is_down_is_no_gap() -> Result<(), Failed> {
     sh("ip -n b link set eth0 down")?;
     let mut targets = targets(&["a/eth0", "b/eth0"])?;
     targets[1].up = false;
-    let (capture, gaps) = Capture::start(&targets, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let (capture, gaps) =
+        Capture::start(&targets, &Filter::default(), Key::of(&question("10.0.0.2"), &Snapshot::default()), || {})?;
     let devices: Vec<_> = capture.devices().iter().map(|device| device.ifindex.0).collect();
     expect(gaps.is_empty() && devices == [0], &(gaps, devices))
 }
@@ -259,7 +274,8 @@ fn a_device_that_is_down_is_no_gap() -> Result<(), Failed> {
 fn a_device_that_goes_down_is_heard_again() -> Result<(), Failed> {
     cable()?;
     let asked = Question { icmp_id: 77, ..question("10.0.0.2") };
-    let (capture, _) = Capture::start(&targets(&["a/eth0"])?, &Filter::default(), Key::of(&asked), || {})?;
+    let (capture, _) =
+        Capture::start(&targets(&["a/eth0"])?, &Filter::default(), Key::of(&asked, &Snapshot::default()), || {})?;
     sh("ip -n a link set eth0 down; ip -n a link set eth0 up")?;
     let handle = Asked::parse("a").open()?;
     vnet_trace::collect::netns::run_in(&handle, || {
@@ -271,8 +287,12 @@ fn a_device_that_goes_down_is_heard_again() -> Result<(), Failed> {
 
 fn a_device_that_never_was_is_a_gap() -> Result<(), Failed> {
     sh("ip link set lo up")?;
-    let (capture, gaps) =
-        Capture::start(&targets(&["lo", "nodev"])?, &Filter::default(), Key::of(&question("127.0.0.1")), || {})?;
+    let (capture, gaps) = Capture::start(
+        &targets(&["lo", "nodev"])?,
+        &Filter::default(),
+        Key::of(&question("127.0.0.1"), &Snapshot::default()),
+        || {},
+    )?;
     expect(gaps.len() == 1 && gaps[0].what == "frames on nodev" && !gaps[0].why.is_empty(), &gaps)?;
     expect(capture.devices().len() == 1, &capture.devices())
 }
@@ -282,15 +302,20 @@ fn without_cap_net_raw_one_gap_names_all() -> Result<(), Failed> {
     // Of this thread, and of those that it starts.
     caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_RAW)?;
     let all = targets(&["a/eth0", "a/lo", "b/eth0", "b/lo"])?;
-    let (capture, gaps) = Capture::start(&all, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let (capture, gaps) =
+        Capture::start(&all, &Filter::default(), Key::of(&question("10.0.0.2"), &Snapshot::default()), || {})?;
     let named = gaps.len() == 1 && gaps[0].what == "frames on a/eth0, a/lo and 2 other devices";
     expect(named && gaps[0].help.contains("CAP_NET_RAW") && capture.devices().is_empty(), &gaps)
 }
 
 fn a_namespace_that_vanishes_does_no_harm() -> Result<(), Failed> {
     cable()?;
-    let (capture, gaps) =
-        Capture::start(&targets(&["a/eth0", "b/eth0"])?, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let (capture, gaps) = Capture::start(
+        &targets(&["a/eth0", "b/eth0"])?,
+        &Filter::default(),
+        Key::of(&question("10.0.0.2"), &Snapshot::default()),
+        || {},
+    )?;
     expect(gaps.is_empty(), &gaps)?;
     sh("ip netns del b")?;
     // Our handle keeps the namespace alive, so nothing breaks; the name is gone.
@@ -307,7 +332,12 @@ fn forty_open_and_close_quickly() -> Result<(), Failed> {
     let names: Vec<_> = (1..=20).flat_map(|at| [format!("a{at}"), format!("b{at}")]).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let start = Instant::now();
-    let (capture, gaps) = Capture::start(&targets(&names)?, &Filter::default(), Key::of(&question("10.0.0.2")), || {})?;
+    let (capture, gaps) = Capture::start(
+        &targets(&names)?,
+        &Filter::default(),
+        Key::of(&question("10.0.0.2"), &Snapshot::default()),
+        || {},
+    )?;
     let opened = start.elapsed();
     expect(gaps.is_empty() && capture.devices().len() == 40, &gaps)?;
     let start = Instant::now();

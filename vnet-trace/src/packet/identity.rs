@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use super::{Arp, Echo, Icmp, IcmpMessage, Ip, Net, Packet, Payload, Ports, Tcp};
 use crate::model::exchange::Role;
 use crate::model::question::{Protocol, Question};
+use crate::model::snapshot::Snapshot;
 
 /// What tells the question's packets from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub struct Key {
     /// The addresses whose neighbour resolution belongs to the exchange: both ends, next hops, what NAT makes
     /// of them. Empty means any: nothing is known yet.
     pub addresses: BTreeSet<IpAddr>,
+    /// The destination, where it is an address of the asking namespace. A request for the sender's own address is
+    /// an announcement, but for this one: a host whose local route is gone asks the network for itself.
+    pub own: Option<IpAddr>,
 }
 
 /// What a packet is for.
@@ -105,8 +109,11 @@ impl Sieve {
 
 impl Key {
     /// The key of a question, without the next hops on its way.
-    pub fn of(question: &Question) -> Self {
-        Self { icmp_id: question.icmp_id, protocol: question.protocol, addresses: BTreeSet::new() }
+    pub fn of(question: &Question, before: &Snapshot) -> Self {
+        let asker = before.netns(question.netns);
+        let is_own = asker.is_some_and(|netns| netns.addresses.iter().any(|entry| entry.address == question.dst));
+        let own = is_own.then_some(question.dst);
+        Self { icmp_id: question.icmp_id, protocol: question.protocol, addresses: BTreeSet::new(), own }
     }
 
     /// The same, with the addresses whose neighbour resolution counts.
@@ -128,7 +135,8 @@ impl Identity {
 
 fn of_arp(arp: &Arp, key: &Key) -> Option<Identity> {
     // A probe (RFC 5227) has no sender address; an announcement asks for the sender's own.
-    if arp.sender.is_unspecified() || arp.sender == arp.target {
+    let announces = arp.sender == arp.target && (arp.operation != 1 || key.own != Some(arp.target.into()));
+    if arp.sender.is_unspecified() || announces {
         return None;
     }
     match arp.operation {

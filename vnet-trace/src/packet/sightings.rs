@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn numbers(frames: &[Frame]) -> Vec<u64> {
-        let key = Key { icmp_id: 7, protocol: Protocol::Echo, addresses: BTreeSet::new() };
+        let key = Key { icmp_id: 7, protocol: Protocol::Echo, addresses: BTreeSet::new(), own: None };
         sightings(frames, key).iter().map(|sighting| sighting.number).collect()
     }
 

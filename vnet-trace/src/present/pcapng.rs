@@ -76,7 +76,7 @@ pub fn write(recording: &Recording, observed: &Exchange, out: impl Write) -> io:
         let block = NameResolutionBlock { records, options: Vec::new() };
         writer.write_block(&block.into_block()).map_err(as_io)?;
     }
-    let sightings = sightings(&recording.frames, Key::of(&recording.question));
+    let sightings = sightings(&recording.frames, Key::of(&recording.question, &recording.before));
     let comments = comment::of(&sightings, recording, observed);
     let numbers: BTreeMap<_, _> = sightings.iter().map(|sighting| (sighting.frame, sighting.number)).collect();
     for (at, frame) in recording.frames.iter().enumerate() {

@@ -10,7 +10,7 @@ const ASKER: [u8; 4] = [10, 0, 0, 1];
 const OWNER: [u8; 4] = [10, 0, 0, 2];
 
 fn key() -> Key {
-    Key { icmp_id: ID, protocol: Protocol::Echo, addresses: BTreeSet::new() }
+    Key { icmp_id: ID, protocol: Protocol::Echo, addresses: BTreeSet::new(), own: None }
 }
 
 fn key_about(addresses: &[[u8; 4]]) -> Key {
@@ -77,6 +77,14 @@ fn arp_is_ours_by_the_address_it_is_about() {
 fn announcements_and_address_probes_are_not_ours() {
     assert!(identify(&arp(1, OWNER, OWNER), &key()).is_none());
     assert!(identify(&arp(1, [0; 4], OWNER), &key()).is_none());
+}
+
+#[test]
+fn a_host_that_asks_for_itself_is_ours_where_its_address_is_asked_for() {
+    let own = Key { own: Some(OWNER.into()), ..key() };
+    assert_eq!(identify(&arp(1, OWNER, OWNER), &own).unwrap().role, Role::ArpRequest);
+    assert!(identify(&arp(2, OWNER, OWNER), &own).is_none());
+    assert!(identify(&arp(1, ASKER, ASKER), &own).is_none());
 }
 
 #[test]
