@@ -5,7 +5,9 @@
 //!
 //! - an ICMP or ICMPv6 echo whose identifier is in [`IDENTIFIERS`], whatever its addresses, because
 //!   NAT may rewrite them;
-//! - an ICMP or ICMPv6 error that quotes such an echo;
+//! - where the question is one of TCP or UDP instead, segments with SYN or RST, or datagrams, whose near port is in
+//!   [`PORTS`], whatever the other one is;
+//! - an ICMP or ICMPv6 error that quotes such a packet;
 //! - the later fragments of such a packet, by the identification that its first fragment had;
 //! - ARP and neighbour discovery about an address in [`ADDRESSES`];
 //! - each of these inside a tunnel: VXLAN and Geneve (by UDP port), GRE, IP in IP.
@@ -35,6 +37,10 @@ static NETNS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
 #[map]
 static IDENTIFIERS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(256, 0);
 
+/// Our own ports, and what source NAT makes of them, as they stand in the packet.
+#[map]
+static PORTS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(256, 0);
+
 /// Identification of fragmented packets of ours; the value is the role.
 #[map]
 static FRAGMENTS: LruHashMap<[u32; 4], u32> = LruHashMap::with_max_entries(1024, 0);
@@ -48,6 +54,7 @@ const ETH_P_TEB: u16 = 0x6558;
 
 const IPPROTO_ICMP: u8 = 1;
 const IPPROTO_IPIP: u8 = 4;
+const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_IPV6: u8 = 41;
 const IPPROTO_FRAGMENT: u8 = 44;
@@ -109,16 +116,26 @@ pub fn want_address(address: &Address) {
     let _ = ADDRESSES.insert(address, 1, 0);
 }
 
-/// Reads the identifier of an echo request that is followed anyway, so that its answer is recognised
-/// after NAT has changed the identifier.
+/// Reads the identifier or the source port of a request that is followed anyway, so that its answer is
+/// recognised after NAT has changed it.
 #[inline(always)]
 pub fn learn_identifier(address: u64) {
     let header: [u8; 10] = copy(address);
-    let at = match (header[0] >> 4, header[9], header[6]) {
-        (4, IPPROTO_ICMP, _) => address + u64::from(header[0] & 0xf) * 4,
-        (6, _, IPPROTO_ICMPV6) => address + 40,
+    let (at, protocol) = match header[0] >> 4 {
+        4 => (address + u64::from(header[0] & 0xf) * 4, header[9]),
+        6 => (address + 40, header[6]),
         _ => return,
     };
+    if is_transport(protocol) {
+        let port: [u8; 2] = copy(at);
+        if !port_wanted(port[0], port[1]) {
+            let _ = PORTS.insert(u32::from(be16(port[0], port[1])), 1, 0);
+        }
+        return;
+    }
+    if !matches!(protocol, IPPROTO_ICMP | IPPROTO_ICMPV6) {
+        return;
+    }
     let echo: [u8; 8] = copy(at);
     if matches!(echo[0], 8 | 128) && !identifier_wanted(echo[4], echo[5]) {
         let _ = IDENTIFIERS.insert(u32::from(be16(echo[4], echo[5])), 1, 0);
@@ -139,6 +156,17 @@ fn be16(high: u8, low: u8) -> u16 {
 #[inline(always)]
 fn identifier_wanted(high: u8, low: u8) -> bool {
     IDENTIFIERS.get_ptr(u32::from(be16(high, low))).is_some()
+}
+
+#[inline(always)]
+fn port_wanted(high: u8, low: u8) -> bool {
+    PORTS.get_ptr(u32::from(be16(high, low))).is_some()
+}
+
+/// Whether the exchange is one of this protocol, TCP or UDP.
+#[inline(always)]
+fn is_transport(protocol: u8) -> bool {
+    config!(transport) != 0 && protocol == config!(transport)
 }
 
 /// Looks at a packet and, if it is a tunnel's, at the packet inside.
@@ -238,7 +266,7 @@ fn carries(protocol: u8) -> bool {
     matches!(
         protocol,
         IPPROTO_ICMP | IPPROTO_IPIP | IPPROTO_UDP | IPPROTO_IPV6 | IPPROTO_FRAGMENT | IPPROTO_GRE | IPPROTO_ICMPV6
-    )
+    ) || is_transport(protocol)
 }
 
 /// The first fragment tells what the packet is; the others are recognised by its identification.
@@ -262,11 +290,35 @@ extern "C" fn transport(address: u64, length: u32, protocol: u32) -> Outcome {
     match protocol as u8 {
         IPPROTO_ICMP => icmp(at),
         IPPROTO_ICMPV6 => icmpv6(address, at),
+        IPPROTO_TCP if is_transport(IPPROTO_TCP) => tcp(at),
         IPPROTO_UDP => udp(at, length),
         IPPROTO_GRE => gre(at, length),
         IPPROTO_IPIP => inner(ETH_P_IP, length),
         IPPROTO_IPV6 => inner(ETH_P_IPV6, length),
         _ => NOTHING,
+    }
+}
+
+/// RFC 9293: what opens, accepts or refuses a connection.
+#[inline(always)]
+fn tcp(at: u64) -> Outcome {
+    let header: [u8; 14] = copy(at);
+    const SYN_OR_RST: u8 = 0x06;
+    if header[13] & SYN_OR_RST == 0 {
+        return NOTHING;
+    }
+    near([header[0], header[1], header[2], header[3]])
+}
+
+/// Which way a segment or datagram of ours goes, by its ports.
+#[inline(always)]
+fn near(ports: [u8; 4]) -> Outcome {
+    if port_wanted(ports[0], ports[1]) {
+        role(Role::EchoRequest)
+    } else if port_wanted(ports[2], ports[3]) {
+        role(Role::EchoReply)
+    } else {
+        NOTHING
     }
 }
 
@@ -286,11 +338,20 @@ fn icmp(at: u64) -> Outcome {
 #[inline(always)]
 fn quoted_ipv4(address: u64) -> Outcome {
     let header: [u8; 20] = copy(address);
+    let at = address + u64::from(header[0] & 0xf) * 4;
+    if header[0] >> 4 == 4 && is_transport(header[9]) {
+        return quoted_ports(at);
+    }
     if header[0] >> 4 != 4 || header[9] != IPPROTO_ICMP {
         return NOTHING;
     }
-    let echo: [u8; 8] = copy(address + u64::from(header[0] & 0xf) * 4);
+    let echo: [u8; 8] = copy(at);
     if matches!(echo[0], 0 | 8) && identifier_wanted(echo[4], echo[5]) { role(Role::IcmpError) } else { NOTHING }
+}
+
+#[inline(always)]
+fn quoted_ports(at: u64) -> Outcome {
+    if near(copy(at)) == NOTHING { NOTHING } else { role(Role::IcmpError) }
 }
 
 /// RFC 4443 and RFC 4861.
@@ -311,6 +372,9 @@ fn icmpv6(address: u64, at: u64) -> Outcome {
 #[inline(always)]
 fn quoted_ipv6(address: u64) -> Outcome {
     let next: u8 = copy(address + 6);
+    if is_transport(next) {
+        return quoted_ports(address + 40);
+    }
     let at = match next {
         IPPROTO_ICMPV6 => address + 40,
         IPPROTO_FRAGMENT => address + 48,
@@ -334,6 +398,12 @@ fn neighbour_wanted(address: u64, at: u64) -> bool {
 #[inline(always)]
 fn udp(at: u64, length: u32) -> Outcome {
     let ports: [u8; 4] = copy(at);
+    if is_transport(IPPROTO_UDP) {
+        let ours = near(ports);
+        if ours != NOTHING {
+            return ours;
+        }
+    }
     let port = be16(ports[2], ports[3]);
     let tunnels = config!(tunnel_ports);
     if port == 0 || (port != tunnels[0] && port != tunnels[1] && port != tunnels[2] && port != tunnels[3]) {

@@ -262,11 +262,11 @@ impl ProbeId {
 pub enum Role {
     /// No packet at hand (route look-ups, neighbour events).
     None = 0,
-    /// An ICMP or ICMPv6 echo request.
+    /// An ICMP or ICMPv6 echo request, a TCP SYN or a UDP datagram of the asker.
     EchoRequest = 1,
-    /// An ICMP or ICMPv6 echo reply.
+    /// An ICMP or ICMPv6 echo reply, what answers a SYN or a datagram.
     EchoReply = 2,
-    /// An ICMP or ICMPv6 error that quotes an echo of ours.
+    /// An ICMP or ICMPv6 error that quotes one of these.
     IcmpError = 3,
     /// An ARP request.
     ArpRequest = 4,
@@ -313,8 +313,10 @@ pub struct Config {
     pub kfree_reason: u8,
     /// 1: `consume_skb` has a second argument, the location.
     pub consume_location: u8,
+    /// 6 or 17: the exchange is one of TCP or UDP, whose near ports are in the map `PORTS`; else 0.
+    pub transport: u8,
     /// Always 0.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 impl Config {
@@ -324,7 +326,8 @@ impl Config {
         for (index, port) in self.tunnel_ports.iter().enumerate() {
             bytes[index * 2..index * 2 + 2].copy_from_slice(&port.to_ne_bytes());
         }
-        bytes[8..12].copy_from_slice(&[self.mode, self.only_netns, self.kfree_reason, self.consume_location]);
+        let Self { mode, only_netns, kfree_reason, consume_location, transport, .. } = *self;
+        bytes[8..13].copy_from_slice(&[mode, only_netns, kfree_reason, consume_location, transport]);
         bytes
     }
 }

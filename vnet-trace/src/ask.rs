@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::collect::kernel::{self, AttachError, KernelRecord, ProbeConfig, Probes};
+use crate::collect::connect::Caller;
 use crate::collect::netns::{self, NetnsError, run_in};
 use crate::collect::pcap::{Capture, Filter, Target};
-use crate::collect::ping::{Asker, Family, Manner, OpenError, ResolveError, resolve};
+use crate::collect::ping::{Asker, Control, Family, Manner, OpenError, ResolveError, resolve};
 use crate::collect::snapshot::{self, SnapshotError, Taken};
 use crate::collect::{clock, route_get};
 use crate::correlate::correlate;
@@ -183,13 +184,58 @@ const MOST_ADDRESSES: usize = 1024;
 /// Devices that are listened on at the most: those on the predicted way come first.
 const MOST_CAPTURED: usize = 48;
 
-/// Asks on this machine.
+/// Who asks: with echo requests, or with connections or datagrams.
+enum Sender {
+    Echo(Asker),
+    Port(Caller),
+}
+
+impl Sender {
+    /// Has to be called in the asked namespace.
+    fn open(question: &Question, manner: Manner) -> Result<Self, OpenError> {
+        match question.protocol {
+            Protocol::Echo => Asker::open(question, manner).map(Self::Echo),
+            Protocol::Tcp { .. } | Protocol::Udp { .. } => Caller::open(question, manner).map(Self::Port),
+        }
+    }
+
+    /// Writes down what only the sockets know: the identifier and the source port.
+    fn complete(&self, question: &mut Question) {
+        match self {
+            Self::Echo(asker) => question.icmp_id = asker.icmp_id(),
+            Self::Port(caller) => (question.icmp_id, question.protocol) = (caller.icmp_id(), caller.protocol()),
+        }
+    }
+
+    fn run(self, control: &mut dyn Control) -> PingOutcome {
+        match self {
+            Self::Echo(asker) => asker.run(control),
+            Self::Port(caller) => caller.run(control),
+        }
+    }
+}
+
+/// Pings on this machine.
 pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
+    ask(options, Protocol::Echo)
+}
+
+/// Connects to a port on this machine.
+pub fn connect(asked: &Foretelling) -> Result<Answer, AskError> {
+    ask(&asked.options, asked.protocol)
+}
+
+fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
     let begun = Instant::now();
     let place = options.netns.located()?;
     let handle = place.open()?;
     // Loading the probes takes about as long as reading the machine, and neither needs the other.
-    let config = ProbeConfig { tier: options.tier, netns: Some(vec![handle.inode() as u32]), ..ProbeConfig::default() };
+    let config = ProbeConfig {
+        tier: options.tier,
+        netns: Some(vec![handle.inode() as u32]),
+        transport: transport(protocol),
+        ..ProbeConfig::default()
+    };
     let loading = std::thread::Builder::new().name("probes".to_owned()).spawn(move || kernel::attach(&config));
     let resolved = run_in(&handle, || resolve(&options.destination, options.family))??;
     let mut addresses = vec![resolved.address];
@@ -199,7 +245,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         }
         addresses.push(source);
     }
-    let request = snapshot::Request { asked: place, addresses, ..snapshot::Request::default() };
+    let request = snapshot::Request { asked: place, addresses, protocol, ..snapshot::Request::default() };
     let taken = snapshot::take(&request)?;
     let mut question = Question {
         netns: taken.asked,
@@ -215,18 +261,18 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
         mark: options.mark,
         pmtu: options.pmtu,
         icmp_id: 0,
-        protocol: Protocol::Echo,
+        protocol,
     };
     check_device(&question, &taken.snapshot)?;
-    let asker = run_in(&handle, || Asker::open(&question, options.manner))??;
-    question.icmp_id = asker.icmp_id();
+    let sender = run_in(&handle, || Sender::open(&question, options.manner))??;
+    sender.complete(&mut question);
     let prediction = predict(&question, &taken.snapshot);
     let mut sight = Sight::default();
     let targets = targets(&taken, &question, &prediction.exchange);
     let wake = decide::Wake::new();
     let key = Key::of(&question, &taken.snapshot).with_addresses(interesting(&taken.snapshot, &question));
     let notify = wake.notifier();
-    let capture = match Capture::start(&targets, &filter(&taken.snapshot), key, notify) {
+    let capture = match Capture::start(&targets, &filter(&taken.snapshot, question.protocol), key, notify) {
         Ok((capture, gaps)) => {
             sight.gaps.extend(gaps);
             sight.captured = capture.devices().to_vec();
@@ -296,7 +342,7 @@ pub fn run(options: &PingOptions) -> Result<Answer, AskError> {
     };
     let mut control =
         decide::Decider::new(options.patience, &recording.question, &prediction.exchange, wake, probes, &decisive);
-    let ping = asker.run(&mut control);
+    let ping = sender.run(&mut control);
     let verdict = begun.elapsed();
     let (records, probes) = control.finish();
     recording.ping = ping;
@@ -352,7 +398,19 @@ fn watch(probes: &mut Probes, snapshot: &Snapshot, question: &Question) -> Resul
     for address in interesting(snapshot, question).into_iter().take(MOST_ADDRESSES) {
         probes.watch_address(address)?;
     }
-    probes.watch_identifier(question.icmp_id)
+    match question.protocol {
+        Protocol::Echo => probes.watch_identifier(question.icmp_id),
+        Protocol::Tcp { sport, .. } | Protocol::Udp { sport, .. } => probes.watch_port(sport),
+    }
+}
+
+/// The protocol number of what is not asked with echoes.
+fn transport(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Echo => 0,
+        Protocol::Tcp { .. } => 6,
+        Protocol::Udp { .. } => 17,
+    }
 }
 
 fn no_probes(why: &str) -> Gap {
@@ -414,10 +472,10 @@ fn targets(taken: &Taken, question: &Question, predicted: &Exchange) -> Vec<Targ
         .collect()
 }
 
-fn filter(snapshot: &Snapshot) -> Filter {
+fn filter(snapshot: &Snapshot, protocol: Protocol) -> Filter {
     let any = |wanted: fn(&LinkKind) -> bool| snapshot.devices().any(|(_, link)| wanted(&link.kind));
     Filter {
-        protocol: Protocol::Echo,
+        protocol,
         udp_tunnels: any(|kind| matches!(kind, LinkKind::Vxlan(_) | LinkKind::Geneve { .. })),
         ip_tunnels: any(|kind| matches!(kind, LinkKind::Tunnel { .. })),
     }

@@ -5,10 +5,12 @@
 //! [`Command`], and its line in [`Command::run`].
 
 pub mod asking;
+pub mod connect;
 pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod failure;
+pub mod how;
 pub mod lab;
 pub mod last;
 pub mod map;
@@ -41,6 +43,8 @@ pub struct Cli {
 pub enum Command {
     /// Send echo requests, follow every packet, say where it went and why it was lost
     Ping(Box<ping::Args>),
+    /// Open a TCP connection to a port, or send it UDP datagrams, and follow the packets as ping does
+    Connect(Box<connect::Args>),
     /// Say what would happen to such a packet, from the configuration and the kernel's own answers; nothing is sent
     Predict(Box<predict::Args>),
     /// The network as it is: namespaces, containers, devices, who is wired to whom
@@ -57,6 +61,7 @@ impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Ping(args) => ping::run(&args),
+            Self::Connect(args) => connect::run(&args),
             Self::Predict(args) => predict::run(&args),
             Self::Map(args) => map::run(&args),
             Self::Explain(args) => explain::run(&args),

@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod command;
+pub mod connect;
 pub mod containers;
 pub mod iptables;
 pub mod kernel;

@@ -15,7 +15,8 @@
 //! | ICMP error | the name of the packet that it quotes, and its own sender | the same |
 //! | ARP, neighbour discovery | role, address of the sender, address asked for | MAC header, VLAN tags, what is wrapped around it |
 //!
-//! Address resolution repeats itself with the same name. A sighting begins a new packet if the one before it was last seen
+//! Address resolution repeats itself with the same name, and so do the SYNs of a connection and datagrams. A sighting of
+//! these begins a new packet if the one before it was last seen
 //! at least [`APART`] ago and the place has been passed already: the kernel asks again after a second (retrans_time_ms), and a
 //! frame that circles comes back within microseconds.
 //!
@@ -149,6 +150,8 @@ pub struct Said {
     pub len: u32,
     /// ICMP identifier or source port.
     pub id: Option<u16>,
+    /// Destination port.
+    pub port: Option<u16>,
     /// Ethernet header.
     pub mac: Option<MacHeader>,
     /// Outermost VLAN id.

@@ -33,7 +33,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
     if case.recording.is_foretold() {
         return foretell::foretell(case);
     }
-    let delivered = case.recording.is_delivered();
+    let delivered = case.recording.is_delivered() || notes::udp_unanswered::reached(case).is_some();
     let mut diagnosis = Diagnosis {
         verdict: if delivered { Verdict::Delivered } else { Verdict::Undecided },
         primary: None,

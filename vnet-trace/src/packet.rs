@@ -142,7 +142,7 @@ pub enum Payload {
     /// TCP.
     Tcp(Tcp),
     /// UDP, without a tunnel in it.
-    Udp(Ports),
+    Udp(Udp),
     /// A packet in a tunnel.
     Tunnel(Tunnel),
     /// IPsec ESP.
@@ -227,6 +227,15 @@ pub struct Ports {
     pub src: u16,
     /// Destination port.
     pub dst: u16,
+}
+
+/// A UDP header, and what tells our own datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Udp {
+    /// Ports.
+    pub ports: Ports,
+    /// The first 8 bytes of the payload, where our own datagrams carry [`identity::cookie`].
+    pub cookie: Option<[u8; 8]>,
 }
 
 /// A TCP header.

@@ -25,6 +25,7 @@ pub mod link;
 pub mod neigh;
 pub mod netfilter;
 pub mod ovs;
+pub mod port;
 pub mod routing;
 pub mod segment;
 pub mod stacked;
@@ -115,7 +116,10 @@ fn request(question: &Question, snapshot: &Snapshot) -> Packet {
         src: question.source().unwrap_or(unspecified),
         dst: question.dst,
         ttl: question.ttl.unwrap_or(default_ttl),
-        len: u32::from(question.size) + if ipv6 { 48 } else { 28 },
+        len: match question.protocol {
+            Protocol::Tcp { .. } => SYN_LEN + if ipv6 { 40 } else { 20 },
+            Protocol::Echo | Protocol::Udp { .. } => u32::from(question.size) + if ipv6 { 48 } else { 28 },
+        },
         df,
         adapts,
         mark: question.mark,
@@ -180,19 +184,27 @@ fn check_source(walk: &Walk<'_>, trail: &mut Trail, netns: &Netns, source: IpAdd
     }
 }
 
-/// The reply as the owner's kernel makes it (icmp_echo, icmpv6_echo_reply).
+/// Bytes of a SYN with the options that Linux gives it, without the IP header; a SYN-ACK has as many.
+const SYN_LEN: u32 = 40;
+
+/// The reply as the owner's kernel makes it (icmp_echo, icmpv6_echo_reply, tcp_make_synack).
 fn reply(walk: &Walk<'_>, at: Device, request: &Packet) -> Packet {
     let netns = walk.netns(at.netns);
     let ipv6 = request.dst.is_ipv6();
     let ttl =
         if ipv6 { netns.sysctl("net.ipv6.conf.default.hop_limit") } else { netns.sysctl("net.ipv4.ip_default_ttl") };
-    let reflects = netns.sysctl(if ipv6 { "net.ipv6.fwmark_reflect" } else { "net.ipv4.fwmark_reflect" }) == Some(1);
+    let reflects = netns.sysctl(match (&request.carries, ipv6) {
+        (Carries::Tcp(..), _) => "net.ipv4.tcp_fwmark_accept",
+        (_, true) => "net.ipv6.fwmark_reflect",
+        (_, false) => "net.ipv4.fwmark_reflect",
+    }) == Some(1)
+        && !matches!(request.carries, Carries::Udp(..));
     Packet {
         src: request.dst,
         dst: request.src,
         ttl: ttl.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(64),
         len: request.len,
-        df: false,
+        df: matches!(request.carries, Carries::Tcp(..)),
         adapts: true,
         mark: if reflects { request.mark } else { 0 },
         tos: request.tos,
@@ -214,7 +226,8 @@ fn answer(walk: &mut Walk<'_>, trail: &mut Trail, at: Device, reply: Packet) -> 
     trail.step_in(at.netns, None, crate::model::exchange::Action::Sent);
     let link_local = matches!(reply.dst, IpAddr::V6(address) if address.is_unicast_link_local());
     let vrf = fib::vrf_of(netns, Some(at.ifindex)).map(|(vrf, _)| vrf);
-    let (oif, strict) = if reply.dst.is_ipv6() {
+    let echo = matches!(reply.carries, Carries::EchoReply(_));
+    let (oif, strict) = if reply.dst.is_ipv6() && (echo || link_local) {
         (
             vrf.or(Some(at.ifindex).filter(|_| !walk.link(at).is_some_and(crate::model::snapshot::Link::is_loopback))),
             link_local,
@@ -264,7 +277,14 @@ fn check_arrival(walk: &Walk<'_>, trail: &mut Trail, delivery: Delivery) -> Deli
     let same_vrf = fib::vrf_of(netns, Some(came)).map(|(vrf, _)| vrf) == Some(bound);
     let scoped = question.zone.is_some() && question.iface.is_none();
     if came != bound && !(bound_is_vrf && same_vrf) && !scoped {
-        let function = if packet.dst.is_ipv6() { "raw6_local_deliver" } else { "raw_local_deliver" };
+        let function = match (question.protocol, packet.dst.is_ipv6()) {
+            (Protocol::Echo, true) => "raw6_local_deliver",
+            (Protocol::Echo, false) => "raw_local_deliver",
+            (Protocol::Tcp { .. }, true) => "tcp_v6_rcv",
+            (Protocol::Tcp { .. }, false) => "tcp_v4_rcv",
+            (Protocol::Udp { .. }, true) => "__udp6_lib_rcv",
+            (Protocol::Udp { .. }, false) => "__udp4_lib_rcv",
+        };
         trail.block(
             Place::at(*device, function),
             Decision::SocketBound { bound: Device::new(netns.id, bound), came: Some(*device) },

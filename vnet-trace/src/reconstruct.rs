@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use crate::correlate::{Packet, Packets, Visit};
 use crate::model::exchange::{Exchange, Journey, Role};
 use crate::model::id::{Device, Nanos, NetnsId};
-use crate::model::recording::Recording;
+use crate::model::recording::{PingError, Recording};
 
 mod end;
 mod journey;
@@ -123,6 +123,7 @@ impl Answers {
                 success.received = ping.rtt_us.iter().any(|(seq, _)| Some(*seq) == packet.seq)
                     || packet.seq.is_none() && ping.received > 0;
             }
+            Role::Reset => success.received = ping.errors.iter().any(PingError::is_refusal),
             Role::IcmpError => {
                 success.answered_in = match packet.about {
                     Some(Role::Reply) => self.replies.get(&packet.seq).and_then(|(netns, _)| *netns),

@@ -12,6 +12,9 @@ use crate::model::question::{Iface, PmtuDiscovery};
 /// How many requests are sent unless `-c` says otherwise.
 const COUNT: u32 = 3;
 
+/// How long a reply is waited for unless `-W` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The flags of ping(8).
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Asking, as ping(8)")]
@@ -59,9 +62,9 @@ pub struct Asking {
     /// Seconds until the whole command ends
     #[arg(short = 'w', value_name = "SECONDS", value_parser = seconds)]
     pub deadline: Option<Duration>,
-    /// Seconds to wait for a reply
-    #[arg(short = 'W', value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub timeout: Duration,
+    /// Seconds to wait for a reply [default: 1]
+    #[arg(short = 'W', value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
 
     /// Ask from this network namespace
     #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME", help_heading = "Where")]
@@ -98,7 +101,7 @@ impl Asking {
             iface,
             count: self.count.unwrap_or(COUNT),
             interval_ms: self.interval.as_millis() as u64,
-            timeout_ms: self.timeout.as_millis() as u64,
+            timeout_ms: self.timeout.unwrap_or(TIMEOUT).as_millis() as u64,
             size: self.size,
             ttl: self.ttl,
             tos: self.tclass.unwrap_or(0),

@@ -68,7 +68,7 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
         prove::add(&mut answer, &std::env::current_exe()?);
     }
     let style = args.look.style();
-    let asked = if answer.recording.is_foretold() { Asked::Predict } else { Asked::Ping };
+    let asked = Asked::of(&answer.recording);
     let text = match args.look.detail() {
         _ if args.look.json => json::document(answer.report(), asked).to_text(args.look.layout())?,
         Detail::Verdict => text::ping(answer.report(), style, Detail::Verdict),

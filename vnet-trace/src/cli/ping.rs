@@ -1,14 +1,10 @@
 //! `vnet-trace ping`: the flags of ping(8) with ping's meaning, and what the answer looks like.
 
-use crate::ask::{self, Answer, PingOptions};
+use crate::ask::{self, PingOptions};
 use crate::cli::asking::Asking;
-use crate::cli::output::{self, File, Form, Output};
-use crate::cli::{Exit, Failure, last, terminal};
-use crate::model::diagnosis::Verdict;
-use crate::model::sight::Tier;
-use crate::present::json::{self, Asked};
-use crate::present::text;
-use crate::prove;
+use crate::cli::how::How;
+use crate::cli::{Exit, Failure};
+use crate::present::json::Asked;
 
 /// Arguments of `ping`.
 #[derive(Debug, clap::Args)]
@@ -22,92 +18,24 @@ pub struct Args {
     destination: String,
     #[command(flatten)]
     asking: Asking,
-
-    /// Wait as long as ping does, even when the loss is decided
-    #[arg(long, help_heading = "How")]
-    patient: bool,
-    /// Rebuild the packet's way in throw-away namespaces and show that the fix works
-    #[arg(long, help_heading = "How")]
-    prove: bool,
-    /// The best way to attach probes that may be used
-    #[arg(long, hide = true, env = "VNET_TRACE_TIER", value_parser = tier)]
-    tier: Option<Tier>,
-
-    /// Write a file as well: .vtr recording, .pcapng packets, .json answer
-    #[arg(short, value_name = "FILE", value_parser = output::file, help_heading = "Output")]
-    output: Vec<File>,
     #[command(flatten)]
-    look: Output,
+    how: How,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut answer = ask::run(&args.options()?).map_err(|error| {
+    let answer = ask::run(&args.options()?).map_err(|error| {
         let help = error.help();
         Failure::new(error, help)
     })?;
-    if args.prove {
-        prove::add(&mut answer, &std::env::current_exe()?);
-    }
-    // A recording that cannot be kept costs a later `explain`, not this answer.
-    if let Err(failure) = last::keep(&answer.recording)
-        && args.look.verbose > 0
-    {
-        terminal::warn(&failure);
-    }
-    for file in &args.output {
-        write(file, &answer, args)?;
-    }
-    let text = if args.look.json {
-        json::document(answer.report(), Asked::Ping).to_text(args.look.layout())?
-    } else {
-        text::ping(answer.report(), args.look.style(), args.look.detail())
-    };
-    terminal::print(&text)?;
-    Ok(exit(&answer, args))
-}
-
-/// As ping(8): lost also when a deadline and a count were given and fewer than that came back.
-fn exit(answer: &Answer, args: &Args) -> Exit {
-    let short =
-        args.asking.deadline.is_some() && args.asking.count.is_some_and(|count| answer.recording.ping.received < count);
-    match answer.diagnosis.verdict {
-        Verdict::Delivered if !short => Exit::Good,
-        _ => Exit::Lost,
-    }
-}
-
-fn write(file: &File, answer: &Answer, args: &Args) -> Result<(), Failure> {
-    match file.form {
-        Form::Json => {
-            let text = json::document(answer.report(), Asked::Ping).to_text(args.look.layout())?;
-            std::fs::write(&file.path, text)
-                .map_err(|source| Failure::new(output::Unwritable::at(&file.path, source), None))
-        }
-        Form::Recording => last::write(&file.path, &answer.recording),
-        Form::Pcapng => output::pcapng(&file.path, answer),
-    }
+    args.how.tell(answer, Asked::Ping, &args.asking)
 }
 
 impl Args {
     /// What is asked, checked as far as it can be without looking at the machine.
     fn options(&self) -> Result<PingOptions, Failure> {
-        Ok(PingOptions {
-            patience: if self.patient { ask::Patience::AsPing } else { ask::Patience::Decisive },
-            tier: self.tier,
-            ..self.asking.options(&self.destination)?
-        })
+        Ok(self.how.apply(self.asking.options(&self.destination)?))
     }
-}
-
-fn tier(text: &str) -> Result<Tier, String> {
-    Ok(match text {
-        "fentry" => Tier::Fentry,
-        "kprobe" => Tier::Kprobe,
-        "tracepoint" => Tier::Tracepoint,
-        "capture" => Tier::Capture,
-        _ => return Err("fentry, kprobe, tracepoint or capture".to_owned()),
-    })
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod nsid;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
+pub mod sock_diag;
 #[cfg(test)]
 mod tests;
 pub mod vlan;

@@ -36,10 +36,10 @@ use crate::model::id::Nanos;
 use crate::model::question::{Iface, Question};
 use crate::model::recording::{PingError, PingOutcome};
 
-mod error_queue;
+pub(in crate::collect) mod error_queue;
 mod message;
 mod resolve;
-mod socket;
+pub(in crate::collect) mod socket;
 
 pub use resolve::{Family, ResolveError, Resolved, resolve};
 pub use socket::{Kind, OpenError};
@@ -338,18 +338,18 @@ impl Run {
     }
 }
 
-fn after(time: Nanos, wait: Duration) -> Nanos {
+pub(in crate::collect) fn after(time: Nanos, wait: Duration) -> Nanos {
     Nanos(time.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// An unused identifier, as good as random: two runs at once must not take each other's packets for theirs.
-fn choose_id() -> u16 {
+pub(in crate::collect) fn choose_id() -> u16 {
     use std::hash::{BuildHasher, Hasher};
     let random = std::hash::RandomState::new().build_hasher().finish();
     1 + (random % 0xfffe) as u16
 }
 
 /// The address of a destination as ping prints it.
-fn unspecified(is_v6: bool) -> IpAddr {
+pub(in crate::collect) fn unspecified(is_v6: bool) -> IpAddr {
     if is_v6 { std::net::Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() }
 }

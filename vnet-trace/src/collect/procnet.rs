@@ -106,6 +106,7 @@ pub fn multicast() -> Vec<(IfIndex, IpAddr)> {
 /// that listen on a port. /proc does not tell the device a socket is bound to.
 pub fn sockets(protocol: Protocol) -> Vec<Socket> {
     const TCP_LISTEN: u8 = 0x0a;
+    const UDP_UNCONNECTED: u8 = 0x07;
     let files: &[(&str, u8)] = match protocol {
         // A raw socket's port is the protocol it wants.
         Protocol::Echo => &[("icmp", 1), ("icmp6", 58), ("raw", 255), ("raw6", 255)],
@@ -115,7 +116,12 @@ pub fn sockets(protocol: Protocol) -> Vec<Socket> {
     let mut sockets = Vec::new();
     for (name, number) in files {
         let read = file(name);
-        let wanted = |(_, state): &(Socket, u8)| *number != 6 || *state == TCP_LISTEN;
+        let wanted = |(_, state): &(Socket, u8)| match *number {
+            6 => *state == TCP_LISTEN,
+            // A connected datagram socket takes nothing from strangers.
+            17 => *state == UDP_UNCONNECTED,
+            _ => true,
+        };
         sockets.extend(
             read.lines()
                 .skip(1)
@@ -147,6 +153,7 @@ fn socket(line: &str, protocol: u8) -> Option<(Socket, u8)> {
         rx_limit: None,
         drops,
         process: None,
+        v6only: None,
     };
     Some((socket, state))
 }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::lives::{Life, Lives};
 use super::reading::{self, Name, Reading};
-use super::{APART, Packet, Packets, Pointer, Said, Sighting, Visit, Way, is_resolution};
+use super::{APART, Packet, Packets, Pointer, Said, Sighting, Visit, Way};
 use crate::model::event::{Event, EventKind};
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
@@ -158,17 +158,17 @@ impl Book {
     }
 
     /// The latest packet with this name. Mostly it is the one that the socket buffer has carried before, or that of the sighting
-    /// before this one; address resolution has several packets of one name, and only the map knows the latest.
+    /// before this one; what repeats itself has several packets of one name, and only the map knows the latest.
     fn known(&self, name: &Name, life: Option<Life>) -> Option<u32> {
         let is_it = |packet: &u32| self.open.get(*packet as usize).is_some_and(|open| open.name == *name);
         let near = life.map(|life| life.packet).filter(is_it).or_else(|| self.recent.filter(is_it));
-        near.filter(|_| !is_resolution(name.role)).or_else(|| self.names.get(name).copied())
+        near.filter(|_| !name.repeats()).or_else(|| self.names.get(name).copied())
     }
 
-    /// Whether this sighting of a packet of address resolution begins a new one.
+    /// Whether this sighting of a packet that repeats itself begins a new one.
     fn is_asked_again(&self, known: u32, time: Nanos, passage: Option<Passage>, life: Option<Life>) -> bool {
         let Some(open) = self.open.get(known as usize) else { return true };
-        if !is_resolution(open.name.role) || time.0.saturating_sub(open.last.0) < APART.0 {
+        if !open.name.repeats() || time.0.saturating_sub(open.last.0) < APART.0 {
             return false;
         }
         match passage {
@@ -249,7 +249,7 @@ impl Book {
 
 /// Whether headers say something that they did not say before at this place. A probe without a MAC header says nothing new.
 fn is_news(before: &Said, now: &Said) -> bool {
-    let addresses = |said: &Said| (said.src, said.dst, said.outer.is_some());
+    let addresses = |said: &Said| (said.src, said.dst, said.id, said.port, said.outer.is_some());
     addresses(before) != addresses(now) || before.mac.is_none() && now.mac.is_some()
 }
 

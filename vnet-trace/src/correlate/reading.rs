@@ -30,6 +30,15 @@ pub struct Name {
     pub segment: Option<(u32, u8)>,
 }
 
+impl Name {
+    /// Whether several packets have this name, one after the other: those of address resolution, and what is asked with
+    /// without sequence numbers of its own.
+    pub fn repeats(&self) -> bool {
+        let exchanged = matches!(self.role, Role::Request | Role::Reply | Role::Reset);
+        is_resolution(self.role) || exchanged && self.seq.is_none() && self.offset == 0
+    }
+}
+
 /// What the bytes of one sighting tell.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
@@ -126,10 +135,15 @@ fn said(packet: &Packet, role: Role) -> Said {
                     _ => None,
                 },
                 Payload::Tcp(tcp) => Some(tcp.ports.src),
-                Payload::Udp(ports) => Some(ports.src),
+                Payload::Udp(udp) => Some(udp.ports.src),
                 _ => None,
             };
-            Said { src: Some(src), dst: Some(dst), ttl: Some(ip.ttl), len: ip.len, id, ..said }
+            let port = match &ip.payload {
+                Payload::Tcp(tcp) => Some(tcp.ports.dst),
+                Payload::Udp(udp) => Some(udp.ports.dst),
+                _ => None,
+            };
+            Said { src: Some(src), dst: Some(dst), ttl: Some(ip.ttl), len: ip.len, id, port, ..said }
         }
         Net::Other(_) => said,
     }

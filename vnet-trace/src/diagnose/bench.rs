@@ -30,7 +30,7 @@ use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::{
     Address, BridgeInfo, BridgePort, BridgeVlan, FdbEntry, Link, LinkKind, Neighbour, Netns, Nexthop, OperState, Route,
-    RouteKind, Rule, RuleAction, Snapshot, VxlanInfo,
+    RouteKind, Rule, RuleAction, Snapshot, Socket, VxlanInfo,
 };
 use crate::predict::predict;
 
@@ -93,6 +93,40 @@ impl World {
             .address("a/veth1", "10.0.0.1/24")
             .address("b/veth2", "10.0.0.2/24")
             .ask("a", "10.0.0.2")
+    }
+
+    /// Asks for a TCP port instead.
+    pub fn connect(self, port: u16) -> Self {
+        self.question(|question| question.protocol = Protocol::Tcp { port, sport: 40000 })
+    }
+
+    /// A TCP socket that listens.
+    pub fn listen(self, netns: &str, local: &str, port: u16) -> Self {
+        let socket = Socket {
+            protocol: 6,
+            local: ip(local),
+            port,
+            device: None,
+            listening: true,
+            rx_queue: 0,
+            rx_limit: Some(128),
+            drops: 0,
+            process: None,
+            v6only: None,
+        };
+        self.space(netns, |space| {
+            space.sockets_of = Some(6);
+            space.sockets.push(socket);
+        })
+    }
+
+    /// Connections that wait to be accepted, by the last socket that listens, and how many may.
+    pub fn waiting(self, netns: &str, waiting: u32, backlog: u32) -> Self {
+        self.space(netns, |space| {
+            if let Some(socket) = space.sockets.last_mut() {
+                (socket.rx_queue, socket.rx_limit) = (waiting, Some(backlog));
+            }
+        })
     }
 
     /// The same with fd00::1 and fd00::2.

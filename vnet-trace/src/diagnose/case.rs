@@ -152,9 +152,11 @@ impl<'a> Case<'a> {
             },
             (Role::Reply, _) => match self.recording.question.protocol {
                 crate::model::question::Protocol::Echo => "the echo reply",
-                _ => "the reply",
+                crate::model::question::Protocol::Tcp { .. } => "the SYN-ACK",
+                crate::model::question::Protocol::Udp { .. } => "the reply",
             },
             (Role::IcmpError, _) => "the ICMP error",
+            (Role::Reset, _) => "the RST",
         }
     }
 

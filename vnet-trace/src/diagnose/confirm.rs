@@ -437,6 +437,7 @@ fn witnesses(case: &Case<'_>, fault: &Fault, target: Option<IpAddr>) -> Vec<Evid
             return evidence;
         }
     }
+    evidence.extend(reset(case, fault));
     evidence.extend(told(case, fault));
     let _ = target;
     evidence
@@ -515,6 +516,26 @@ fn refuses(decision: Option<&Decision>, site: &str, note: &str) -> bool {
     }
 }
 
+/// The RST that this decision answers with, made at the place.
+fn reset(case: &Case<'_>, fault: &Fault) -> Option<Evidence> {
+    if !resets(fault.loss.decision.as_ref()) {
+        return None;
+    }
+    let place = &fault.loss.place;
+    let journey = case.observed.journeys.iter().find(|journey| {
+        journey.role == Role::Reset && journey.steps.first().is_some_and(|step| step.netns == place.netns)
+    })?;
+    let source = journey.steps.iter().find_map(|step| step.sources.first())?;
+    let from = journey.headers.src.map_or_else(|| "?".to_owned(), |address| address.to_string());
+    let text = format!("an RST from {from} was made in {}", case.netns_name(place.netns));
+    Some(Evidence { source: source.clone(), text })
+}
+
+/// Whether a segment that opens a connection is answered with an RST by this decision.
+fn resets(decision: Option<&Decision>) -> bool {
+    matches!(decision, Some(Decision::PortClosed { .. } | Decision::Netfilter { reject: true, .. }))
+}
+
 /// What the asker was told: errnos of its own system calls, ICMP errors from the host of the place.
 fn told(case: &Case<'_>, fault: &Fault) -> Vec<Evidence> {
     let place = &fault.loss.place;
@@ -526,6 +547,8 @@ fn told(case: &Case<'_>, fault: &Fault) -> Vec<Evidence> {
                 let from = error.offender.is_none_or(|offender| owns(case, place.netns, offender));
                 from && icmp_fits(fault.loss.decision.as_ref(), icmp, case.recording.question.dst.is_ipv6())
             }
+            // Who refused is not in the errno: the RST tells, or there is only the asker's own host.
+            (None, Some(_)) if error.is_refusal() => place.netns == asker && resets(fault.loss.decision.as_ref()),
             (None, Some(errno)) => {
                 fault.leg == Leg::Forward && place.netns == asker && errno_fits(fault.loss.decision.as_ref(), errno)
             }
@@ -603,7 +626,8 @@ fn errno_fits(decision: Option<&Decision>, errno: i32) -> bool {
         Some(Decision::SourceUnusable { .. }) => matches!(errno, EADDRNOTAVAIL | EINVAL),
         Some(Decision::TooBig { .. }) => errno == EMSGSIZE,
         Some(Decision::Qdisc { .. }) => errno == ENOBUFS,
-        Some(Decision::DeviceDown) => matches!(errno, ENETUNREACH | EADDRNOTAVAIL),
+        Some(Decision::DeviceDown) => matches!(errno, ENETUNREACH | EADDRNOTAVAIL | EHOSTUNREACH),
+        Some(Decision::NoOwner { .. } | Decision::ArpIgnored { .. }) => errno == EHOSTUNREACH,
         Some(Decision::Ipsec { .. }) => matches!(errno, EPERM | ENETUNREACH),
         Some(Decision::Ipv6Disabled { .. }) => matches!(errno, EADDRNOTAVAIL | ENETUNREACH | EACCES),
         _ => false,

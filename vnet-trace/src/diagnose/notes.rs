@@ -7,6 +7,7 @@ pub mod local_delivery;
 pub mod loopback_reply;
 pub mod nat_rewritten;
 pub mod scope_missing;
+pub mod udp_unanswered;
 pub mod vxlan_underlay_lost;
 
 use super::case::Case;
@@ -24,5 +25,6 @@ pub const NOTES: &[(&str, Check)] = &[
     ("asymmetric-path", asymmetric_path::check),
     ("duplicate-route", duplicate_route::check),
     ("scope-missing", scope_missing::check),
+    ("udp-unanswered", udp_unanswered::check),
     ("vxlan-underlay-lost", vxlan_underlay_lost::check),
 ];

@@ -296,6 +296,8 @@ registry! {
             "two routes of equal prefix and metric compete, and the first one added wins"
         Note "scope-missing" "a link-local address without a zone"
             "a link-local destination was asked for without a zone (%dev), and the kernel chose a device"
+        Note "udp-unanswered" "the datagram arrived, and nobody answered"
+            "a socket took the datagram and answered nothing; UDP by itself acknowledges nothing"
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Leg, Loss, Opaque, Place, Role, Step};
 use crate::model::id::{Device, NetnsId};
 use crate::model::netfilter::RuleRef;
+use crate::model::recording::PingError;
 use crate::model::snapshot::LinkKind;
 
 use super::case::Case;
@@ -158,6 +159,10 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
             "IP_CSUM" => checksum(journey, "ip"),
             "ICMP_CSUM" | "SKB_CSUM" => checksum(journey, "icmp"),
             "SOCKET_RCVBUFF" => Decision::SocketOverflow,
+            "NO_SOCKET" if journey.role == Role::Request => match case.recording.question.port() {
+                Some(port) => Decision::PortClosed { port, elsewhere: None },
+                None => continue,
+            },
             "NEIGH_CREATEFAIL" => Decision::NeighTableFull,
             "LOCAL_MAC" => continue,
             _ => continue,
@@ -292,7 +297,17 @@ fn beyond_sight(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
     let seen = sightings(case, journey.role, journey.leg, None);
     let watched = case.recording.sight.watched(last);
     let left = seen.iter().any(|sighting| sighting.device == last && sighting.way == Way::Out);
-    (left || !watched).then(|| fault(journey, Place::at(last, "net_dev_start_xmit"), Decision::RemoteSilent))
+    let refused = case.recording.ping.errors.iter().any(is_refusal);
+    let decision = match case.recording.question.port() {
+        Some(port) if refused => Decision::PortClosed { port, elsewhere: None },
+        _ => Decision::RemoteSilent,
+    };
+    (left || !watched).then(|| fault(journey, Place::at(last, "net_dev_start_xmit"), decision))
+}
+
+/// An RST, or an ICMP error of the kind port unreachable.
+fn is_refusal(error: &PingError) -> bool {
+    error.is_refusal() || matches!((error.icmp, error.offender), (Some((3, 3) | (1, 4)), _))
 }
 
 fn lead(case: &Case<'_>, journey: &Journey, part: &Part) -> String {

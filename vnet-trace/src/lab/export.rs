@@ -219,7 +219,7 @@ fn expect(recording: &Recording, diagnosis: &Diagnosis, rebuilt: &Rebuilt) -> Ex
         Role::ArpReply => Some("arp-reply"),
         Role::Request => Some("request"),
         Role::Reply => Some("reply"),
-        Role::IcmpError => None,
+        Role::IcmpError | Role::Reset => None,
     };
     Expect {
         verdict: "lost",

@@ -76,6 +76,8 @@ pub enum Role {
     Reply,
     /// An ICMP error about one of the others.
     IcmpError,
+    /// A TCP RST in answer to the request.
+    Reset,
 }
 
 /// On which leg of the exchange a packet is needed.
@@ -172,12 +174,15 @@ pub enum Action {
         /// Rules that decided, in order.
         rules: Vec<RuleRef>,
     },
-    /// Its addresses were rewritten.
+    /// Its addresses or ports were rewritten.
     Rewritten {
         /// Before.
         from: (IpAddr, IpAddr),
         /// After.
         to: (IpAddr, IpAddr),
+        /// Source and destination port before and after; None where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<((u16, u16), (u16, u16))>,
         /// The rule, if it is known.
         rule: Option<RuleRef>,
     },

@@ -98,6 +98,14 @@ impl Question {
         }
     }
 
+    /// The destination port, if a port is asked for.
+    pub fn port(&self) -> Option<u16> {
+        match self.protocol {
+            Protocol::Echo => None,
+            Protocol::Tcp { port, .. } | Protocol::Udp { port, .. } => Some(port),
+        }
+    }
+
     /// The source address of `-I`, if it named one.
     pub fn source(&self) -> Option<IpAddr> {
         match self.iface {

@@ -83,6 +83,14 @@ pub struct PingError {
     pub text: String,
 }
 
+impl PingError {
+    /// Whether it is a refusal of the connection: ECONNREFUSED without an ICMP error behind it.
+    pub fn is_refusal(&self) -> bool {
+        const ECONNREFUSED: i32 = 111;
+        self.errno == Some(ECONNREFUSED) && self.icmp.is_none()
+    }
+}
+
 /// The kernel's answer to one RTM_GETROUTE (`ip route get DST from SRC iif DEV`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteAnswer {

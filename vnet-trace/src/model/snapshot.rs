@@ -88,6 +88,9 @@ pub struct Netns {
     /// Listening and bound sockets that could answer, from sock_diag or /proc/net/{tcp,udp,raw}.
     #[serde(default)]
     pub sockets: Vec<Socket>,
+    /// The IPPROTO_* whose sockets are all in that list: 1 for those that see echoes. None: nobody looked.
+    #[serde(default)]
+    pub sockets_of: Option<u8>,
     /// Connection-tracking entries that concern the question's addresses.
     #[serde(default)]
     pub conntrack: Vec<ConntrackEntry>,
@@ -885,6 +888,9 @@ pub struct Socket {
     pub drops: u64,
     /// Owner: process name, if known.
     pub process: Option<String>,
+    /// IPv6: takes no IPv4 (IPV6_V6ONLY); None if that is not known.
+    #[serde(default)]
+    pub v6only: Option<bool>,
 }
 
 /// A connection-tracking entry.

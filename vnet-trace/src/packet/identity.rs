@@ -5,7 +5,8 @@
 //! | packet | ours if | limits |
 //! | --- | --- | --- |
 //! | echo request or reply | its ICMP identifier is the question's, or its payload carries our cookie | another ping with the same identifier (1 in 65536) is taken for ours if it carries no readable payload; NAT that rewrites the identifier is seen through by the cookie, unless the payload is shorter than 16 bytes or was cut off |
-//! | TCP, UDP | it goes between the two ports of the question, in either direction | source NAT that rewrites the source port; while our own port is not known yet, the other one and a known address must do |
+//! | TCP | a SYN from our source port, or with a sequence number that such a SYN had ([`Sieve`]); a SYN-ACK or RST that acknowledges one, or goes between the question's ports | another connection from the same source port at the same time; while our own port is not known yet, the other one and a known address must do. Segments of an established connection are no part of the exchange |
+//! | UDP | it carries our cookie, goes between the two ports of the question, or answers a datagram of ours as NAT has left it ([`Sieve`]) | as above; NAT that rewrites both ports of an answer whose request was not seen there |
 //! | ICMP error | the packet that it quotes is ours | an error that quotes less than 8 bytes behind the IP header |
 //! | ARP, neighbour discovery | it asks for, or tells, an address of the exchange | two exchanges that need the same neighbour at the same time cannot be told apart, and need not be |
 //! | later fragment | its addresses and identification are those of a first fragment that was ours ([`Sieve`]) | a first fragment that was not seen |
@@ -16,9 +17,9 @@
 //! not part of an exchange.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{Arp, Echo, Icmp, IcmpMessage, Ip, Net, Packet, Payload, Ports, Tcp};
+use super::{Arp, Echo, Icmp, IcmpMessage, Ip, Net, Packet, Payload, Tcp, Udp};
 use crate::model::exchange::Role;
 use crate::model::question::{Protocol, Question};
 use crate::model::snapshot::Snapshot;
@@ -53,7 +54,7 @@ pub struct Identity {
     pub later_fragment: bool,
 }
 
-/// The 8 bytes that our echo requests carry at payload bytes 8 to 16. They depend on nothing but the identifier, so
+/// The 8 bytes that our echo requests carry at payload bytes 8 to 16, and our datagrams at their beginning. They depend on nothing but the identifier, so
 /// that a recording needs no further field to be read again.
 pub fn cookie(icmp_id: u16) -> [u8; 8] {
     let [high, low] = icmp_id.to_be_bytes();
@@ -62,10 +63,40 @@ pub fn cookie(icmp_id: u16) -> [u8; 8] {
 
 /// What the packet is for, if it belongs to the question. A later fragment does not say; see [`Sieve`].
 pub fn identify(packet: &Packet, key: &Key) -> Option<Identity> {
+    recognise(packet, key, &Learned::default())
+}
+
+fn recognise(packet: &Packet, key: &Key, learned: &Learned) -> Option<Identity> {
     match &packet.net {
         Net::Arp(arp) => of_arp(arp, key),
-        Net::Ip(ip) => of_ip(ip, key),
+        Net::Ip(ip) => of_ip(ip, key, learned),
         Net::Other(_) => None,
+    }
+}
+
+/// What requests that were recognised tell about packets to come, as NAT has left them.
+#[derive(Debug, Clone, Default)]
+struct Learned {
+    /// Initial sequence numbers of our SYNs. NAT changes ports and addresses, never these.
+    numbers: BTreeSet<u32>,
+    /// Source and destination of our datagrams.
+    flows: BTreeSet<(SocketAddr, SocketAddr)>,
+}
+
+/// Flows and sequence numbers that are remembered: a few for each attempt and each place where NAT rewrites.
+const MAX_LEARNED: usize = 1024;
+
+impl Learned {
+    fn learn(&mut self, ip: &Ip) {
+        match &ip.payload {
+            Payload::Tcp(tcp) if self.numbers.len() < MAX_LEARNED => {
+                self.numbers.insert(tcp.seq);
+            }
+            Payload::Udp(Udp { ports, .. }) if self.flows.len() < MAX_LEARNED => {
+                self.flows.insert((SocketAddr::new(ip.src, ports.src), SocketAddr::new(ip.dst, ports.dst)));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -74,6 +105,7 @@ pub fn identify(packet: &Packet, key: &Key) -> Option<Identity> {
 pub struct Sieve {
     key: Key,
     fragments: BTreeMap<(IpAddr, IpAddr, u8, u32), Identity>,
+    learned: Learned,
 }
 
 /// First fragments that are remembered. An exchange has a few; a hostile capture may have any number.
@@ -82,7 +114,7 @@ const MAX_FRAGMENTED: usize = 4096;
 impl Sieve {
     /// A sieve for the packets of this key.
     pub fn new(key: Key) -> Self {
-        Self { key, fragments: BTreeMap::new() }
+        Self { key, fragments: BTreeMap::new(), learned: Learned::default() }
     }
 
     /// What the packet is for, if it belongs to the question.
@@ -97,7 +129,10 @@ impl Sieve {
             let first = self.fragments.get(&name)?;
             return Some(Identity { encapsulated, later_fragment: true, ..*first });
         }
-        let identity = identify(packet, &self.key)?;
+        let identity = recognise(packet, &self.key, &self.learned)?;
+        if let Some(ip) = ip.filter(|_| identity.role == Role::Request) {
+            self.learned.learn(ip);
+        }
         if let Some(name) = name
             && self.fragments.len() < MAX_FRAGMENTED
         {
@@ -146,30 +181,30 @@ fn of_arp(arp: &Arp, key: &Key) -> Option<Identity> {
     }
 }
 
-fn of_ip(ip: &Ip, key: &Key) -> Option<Identity> {
+fn of_ip(ip: &Ip, key: &Key, learned: &Learned) -> Option<Identity> {
     match &ip.payload {
-        Payload::Icmp(icmp) => of_icmp(ip, icmp, key),
-        Payload::Tcp(Tcp { ports, .. }) => match key.protocol {
-            Protocol::Tcp { port, sport } => of_ports(ip, *ports, port, sport, key),
+        Payload::Icmp(icmp) => of_icmp(ip, icmp, key, learned),
+        Payload::Tcp(tcp) => match key.protocol {
+            Protocol::Tcp { port, sport } => of_segment(ip, *tcp, (port, sport), key, learned),
             Protocol::Echo | Protocol::Udp { .. } => None,
         },
-        Payload::Udp(ports) => match key.protocol {
-            Protocol::Udp { port, sport } => of_ports(ip, *ports, port, sport, key),
+        Payload::Udp(udp) => match key.protocol {
+            Protocol::Udp { port, sport } => of_datagram(ip, *udp, (port, sport), key, learned),
             Protocol::Echo | Protocol::Tcp { .. } => None,
         },
         Payload::Tunnel(tunnel) => {
-            identify(&tunnel.inner, key).map(|identity| Identity { encapsulated: true, ..identity })
+            recognise(&tunnel.inner, key, learned).map(|identity| Identity { encapsulated: true, ..identity })
         }
         Payload::Esp { .. } | Payload::LaterFragment | Payload::Other => None,
     }
 }
 
-fn of_icmp(ip: &Ip, icmp: &Icmp, key: &Key) -> Option<Identity> {
+fn of_icmp(ip: &Ip, icmp: &Icmp, key: &Key, learned: &Learned) -> Option<Identity> {
     match &icmp.message {
         IcmpMessage::EchoRequest(echo) => of_echo(Role::Request, *echo, key),
         IcmpMessage::EchoReply(echo) => of_echo(Role::Reply, *echo, key),
         IcmpMessage::Error { quoted, .. } => {
-            let quoted = identify(quoted.as_deref()?, key)?;
+            let quoted = recognise(quoted.as_deref()?, key, learned)?;
             // An error is never about ARP, and one about neighbour discovery says nothing about the exchange.
             let is_ours = matches!(quoted.role, Role::Request | Role::Reply);
             is_ours.then_some(Identity {
@@ -197,16 +232,46 @@ fn of_echo(role: Role, echo: Echo, key: &Key) -> Option<Identity> {
     is_ours.then_some(Identity::new(role, Some(echo.seq)))
 }
 
-fn of_ports(ip: &Ip, ports: Ports, port: u16, sport: u16, key: &Key) -> Option<Identity> {
-    let matches =
-        |near: u16, far: u16, address: IpAddr| far == port && (near == sport || sport == 0 && key.knows(address));
-    if matches(ports.src, ports.dst, ip.dst) {
-        Some(Identity::new(Role::Request, None))
-    } else if matches(ports.dst, ports.src, ip.src) {
+/// Only what opens a connection, accepts it or refuses it is part of the exchange.
+fn of_segment(ip: &Ip, tcp: Tcp, (port, sport): (u16, u16), key: &Key, learned: &Learned) -> Option<Identity> {
+    let role = if tcp.has(Tcp::SYN | Tcp::ACK) {
+        Role::Reply
+    } else if tcp.has(Tcp::RST | Tcp::ACK) {
+        Role::Reset
+    } else if tcp.has(Tcp::SYN) {
+        Role::Request
+    } else {
+        return None;
+    };
+    let is_ours = if role == Role::Request {
+        // Destination NAT may have come before the first sighting.
+        learned.numbers.contains(&tcp.seq)
+            || near(tcp.ports.src, sport)
+            || sport == 0 && tcp.ports.dst == port && key.knows(ip.dst)
+    } else {
+        learned.numbers.contains(&tcp.ack.wrapping_sub(1))
+            || tcp.ports.src == port && (near(tcp.ports.dst, sport) || sport == 0 && key.knows(ip.src))
+    };
+    is_ours.then_some(Identity::new(role, None))
+}
+
+fn of_datagram(ip: &Ip, udp: Udp, (port, sport): (u16, u16), key: &Key, learned: &Learned) -> Option<Identity> {
+    let Udp { ports, cookie: carried } = udp;
+    let back = (SocketAddr::new(ip.dst, ports.dst), SocketAddr::new(ip.src, ports.src));
+    let between = |from: u16, to: u16, address: IpAddr| to == port && (near(from, sport) || sport == 0 && key.knows(address));
+    // The answer first: an echo service sends our own cookie back.
+    if learned.flows.contains(&back) || between(ports.dst, ports.src, ip.src) {
         Some(Identity::new(Role::Reply, None))
+    } else if carried == Some(cookie(key.icmp_id)) || between(ports.src, ports.dst, ip.dst) {
+        Some(Identity::new(Role::Request, None))
     } else {
         None
     }
+}
+
+/// Whether a port is our own, which is known.
+fn near(port: u16, sport: u16) -> bool {
+    sport != 0 && port == sport
 }
 
 #[cfg(test)]

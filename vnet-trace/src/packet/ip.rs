@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::err::ipv4::{HeaderError, HeaderSliceError};
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::{Checksum, Depth, Fragment, Ip, Layer, Net, PacketError, Payload, Span, icmp, transport, tunnel};
+use super::{Checksum, Depth, Fragment, Ip, Layer, Net, PacketError, Payload, Span, Udp, icmp, transport, tunnel};
 
 /// Protocol numbers (IANA).
 pub(super) mod protocol {
@@ -139,7 +139,7 @@ fn carry(mut ip: Ip, span: Span<'_>, complete: bool, depth: Depth) -> (Net, Opti
         (protocol::TCP, ..) => transport::parse_tcp(span).map(Payload::Tcp),
         (protocol::UDP, ..) => transport::parse_udp(span).map(|ports| {
             let tunnel = if depth.tunnel { tunnel::in_udp(span.skip(8), ports, depth) } else { None };
-            tunnel.map_or(Payload::Udp(ports), Payload::Tunnel)
+            tunnel.map_or(Payload::Udp(Udp { ports, cookie: span.array(8) }), Payload::Tunnel)
         }),
         (protocol::ESP, ..) => transport::parse_esp(span),
         (protocol::IPV4 | protocol::IPV6 | protocol::GRE, ..) if depth.tunnel => {

@@ -239,7 +239,7 @@ fn reads_vxlan_at_any_port() {
 #[test]
 fn udp_that_only_begins_like_vxlan_is_udp() {
     let packet = ethernet(&vxlan(&[0; 20], 4789));
-    assert!(matches!(packet.ip().unwrap().payload, Payload::Udp(Ports { dst: 4789, .. })));
+    assert!(matches!(packet.ip().unwrap().payload, Payload::Udp(Udp { ports: Ports { dst: 4789, .. }, .. })));
 }
 
 #[test]

@@ -346,7 +346,7 @@ impl Walk<'_> {
         if !writers.is_empty() {
             trail.step_in(netns, at.map(|device| device.ifindex), Action::Hook { hook, rules: writers });
         }
-        let before = (packet.src, packet.dst);
+        let (before, ports) = ((packet.src, packet.dst), packet.ports());
         for effect in &evaluation.effects {
             match &effect.change {
                 Change::Field { field, stale_checksum: true, .. } if effect.certain => {
@@ -362,14 +362,19 @@ impl Walk<'_> {
         if let Some(ttl) = judged.hop_limit {
             packet.ttl = ttl;
         }
+        if let Some(ports) = judged.ports() {
+            packet.set_ports(ports);
+        }
         let after = (packet.src, packet.dst);
-        if before != after {
+        if (before, ports) != (after, packet.ports()) {
             let rule = evaluation
                 .effects
                 .iter()
                 .find(|effect| matches!(effect.change, Change::Nat { .. } | Change::Field { .. }))
                 .map(|effect| effect.rule.clone());
-            trail.step_in(netns, at.map(|device| device.ifindex), Action::Rewritten { from: before, to: after, rule });
+            let ports = ports.zip(packet.ports());
+            let action = Action::Rewritten { from: before, to: after, ports, rule };
+            trail.step_in(netns, at.map(|device| device.ifindex), action);
         }
         verdict
     }
@@ -394,13 +399,10 @@ impl Walk<'_> {
         let tuple = rule_packet(packet, Conntrack::default(), None).tuple();
         let Some(tracked) = self.answered(device.netns, tuple) else { return };
         let Some(after) = tracked.binding.destination_first(tuple) else { return };
-        if after.destination != packet.dst {
-            trail.step(
-                device,
-                Action::Rewritten { from: (packet.src, packet.dst), to: (packet.src, after.destination), rule: None },
-            );
-            packet.dst = after.destination;
-        }
+        let (from, before) = ((packet.src, packet.dst), packet.ports());
+        packet.dst = after.destination;
+        packet.set_ports((after.source_port, after.destination_port));
+        told(trail, device, packet, from, before);
     }
 
     /// An answer's source is rewritten back before it is delivered or leaves.
@@ -411,11 +413,12 @@ impl Walk<'_> {
             return;
         }
         let Some(original) = conntrack.original else { return };
-        if original.destination != packet.src {
-            let src = original.destination;
-            trail.step(device, Action::Rewritten { from: (packet.src, packet.dst), to: (src, packet.dst), rule: None });
-            packet.src = src;
+        let (from, before) = ((packet.src, packet.dst), packet.ports());
+        packet.src = original.destination;
+        if let Some((_, to)) = before {
+            packet.set_ports((original.destination_port, to));
         }
+        told(trail, device, packet, from, before);
     }
 
     /// netdev chains at a device's ingress or egress.
@@ -587,6 +590,20 @@ impl Walk<'_> {
             let mut copy = frame.clone();
             self.frame_hook(trail, device.netns, &context, Some(device), &mut copy, false);
         }
+    }
+}
+
+/// Notes what a connection rewrote, if it did.
+fn told(
+    trail: &mut Trail,
+    device: Device,
+    packet: &Packet,
+    from: (std::net::IpAddr, std::net::IpAddr),
+    before: Option<(u16, u16)>,
+) {
+    let (to, after) = ((packet.src, packet.dst), packet.ports());
+    if (from, before) != (to, after) {
+        trail.step(device, Action::Rewritten { from, to, ports: before.zip(after), rule: None });
     }
 }
 

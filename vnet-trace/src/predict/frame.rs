@@ -122,6 +122,24 @@ impl Packet {
         }
     }
 
+    /// Source and destination port, for TCP and UDP.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        match self.carries {
+            Carries::Tcp(source, destination, _) | Carries::Udp(source, destination) => Some((source, destination)),
+            _ => None,
+        }
+    }
+
+    /// The same with other ports, where it has any.
+    pub fn set_ports(&mut self, (from, to): (u16, u16)) {
+        match &mut self.carries {
+            Carries::Tcp(source, destination, _) | Carries::Udp(source, destination) => {
+                (*source, *destination) = (from, to);
+            }
+            _ => {}
+        }
+    }
+
     /// Whether it is the answer to the question.
     pub fn is_reply(&self) -> bool {
         matches!(self.carries, Carries::EchoReply(_) | Carries::Tcp(_, _, true))
@@ -136,6 +154,7 @@ impl Packet {
             ttl: Some(self.ttl),
             id: match self.carries {
                 Carries::EchoRequest(id) | Carries::EchoReply(id) => Some(id),
+                Carries::Tcp(source, ..) | Carries::Udp(source, _) => Some(source),
                 _ => None,
             },
             ..Headers::default()

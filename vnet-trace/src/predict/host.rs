@@ -511,6 +511,7 @@ impl Walk<'_> {
                 trail.block(Place::at(device, function), Decision::EchoIgnored { sysctl: sysctl.to_owned() });
             }
         }
+        self.check_port(trail, device, &packet);
         trail.step(device, Action::Delivered);
         Delivery::Here { device, packet }
     }

@@ -91,7 +91,7 @@ pub fn source(recording: &Recording, source: &Source) -> String {
         Source::Counter { netns, what, by } => format!("{what} rose by {by}{}", in_netns(names, *netns)),
         Source::Absence(absence) => format!(
             "{} was not seen at {}, which was watched without loss",
-            words::role(absence.role(), recording.question.dst.is_ipv6()),
+            words::role(recording, absence.role()),
             names.device_in(absence.device())
         ),
     }

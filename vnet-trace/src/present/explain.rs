@@ -295,6 +295,11 @@ fn purpose(role: Role) -> (&'static str, &'static str) {
             "role icmp-error",
             "A node on the way could not carry a packet on and says so to its sender, quoting the beginning of it.",
         ),
+        Role::Reset => (
+            "role reset",
+            "A kernel that has no socket for a connection, or a rule that rejects it, refuses it with a segment whose \
+             RST flag is set; the asker's connect(2) fails with \"Connection refused\".",
+        ),
     }
 }
 

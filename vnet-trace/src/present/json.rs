@@ -13,6 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::model::diagnosis::{Grade, Risk, Verdict};
 use crate::model::exchange::Role;
+use crate::model::question::Protocol;
+use crate::model::recording::Recording;
 use crate::model::sight::Tier;
 
 /// The JSON Schema (draft 2020-12) of [`Document`].
@@ -24,8 +26,21 @@ pub const SCHEMA: &str = include_str!("../../schema/ping.schema.json");
 pub enum Asked {
     /// Packets were sent.
     Ping,
+    /// Connections or datagrams were sent.
+    Connect,
     /// Nothing was sent.
     Predict,
+}
+
+impl Asked {
+    /// What was done to get this recording.
+    pub fn of(recording: &Recording) -> Self {
+        match recording.question.protocol {
+            _ if recording.is_foretold() => Self::Predict,
+            Protocol::Echo => Self::Ping,
+            Protocol::Tcp { .. } | Protocol::Udp { .. } => Self::Connect,
+        }
+    }
 }
 
 /// The whole document.
@@ -77,7 +92,7 @@ pub struct Tool {
 /// What was asked.
 #[derive(Debug, Clone, Serialize)]
 pub struct Question {
-    /// `ping` or `predict`.
+    /// `ping`, `connect` or `predict`.
     pub kind: Asked,
     /// Namespace; `.` for the unnamed one where the command was started.
     pub netns: String,
@@ -101,6 +116,12 @@ pub struct Question {
     pub mark: Option<u32>,
     /// `echo`, `tcp/PORT` or `udp/PORT`.
     pub protocol: String,
+    /// `tcp` or `udp`; absent for an echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto: Option<&'static str>,
+    /// Destination port; absent for an echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// A cause that was found.

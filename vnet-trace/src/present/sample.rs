@@ -337,6 +337,7 @@ pub fn delivered() -> Sample {
                     Action::Rewritten {
                         from: (ip("10.0.0.2"), ip("203.0.113.9")),
                         to: (ip("203.0.113.1"), ip("203.0.113.9")),
+                        ports: None,
                         rule: Some(masquerade),
                     },
                 ),
@@ -360,6 +361,7 @@ pub fn delivered() -> Sample {
                     Action::Rewritten {
                         from: (ip("203.0.113.9"), ip("203.0.113.1")),
                         to: (ip("203.0.113.9"), ip("10.0.0.2")),
+                        ports: None,
                         rule: None,
                     },
                 ),

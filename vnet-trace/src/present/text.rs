@@ -52,7 +52,7 @@ pub fn verdict(sheet: &mut Sheet, report: Report<'_>) {
 pub fn sentence(report: Report<'_>) -> String {
     let recording = report.recording;
     let ping = &recording.ping;
-    let dst = recording.question.dst;
+    let dst = destination(&recording.question);
     match (&report.diagnosis.verdict, &report.diagnosis.primary) {
         (Verdict::Delivered, _) => delivered(report),
         (_, Some(finding)) => finding.summary.clone(),
@@ -71,7 +71,10 @@ fn delivered(report: Report<'_>) -> String {
     let names = Names::of(recording);
     let ping = &recording.ping;
     let verb = if recording.is_foretold() { "would answer" } else { "answers" };
-    let mut text = format!("{} {verb}", recording.question.dst);
+    if ping.received == 0 && !recording.is_foretold() {
+        return format!("{} takes the datagrams; nothing is answered", destination(&recording.question));
+    }
+    let mut text = format!("{} {verb}", destination(&recording.question));
     let (_, journeys) = report.journeys();
     let arrived = journeys.iter().find_map(|journey| match (journey.role, journey.leg, &journey.fate) {
         (Role::Request, Leg::Forward, Fate::Delivered { netns, device }) => Some((*netns, *device)),
@@ -92,6 +95,15 @@ fn delivered(report: Report<'_>) -> String {
         text.push_str(&format!(", but only {} of {} came back", ping.received, ping.sent));
     }
     text
+}
+
+/// What was asked for: an address, with the port if there is one.
+fn destination(question: &Question) -> String {
+    match question.protocol {
+        Protocol::Echo => question.dst.to_string(),
+        Protocol::Tcp { port, .. } => format!("{} port {port} (TCP)", question.dst),
+        Protocol::Udp { port, .. } => format!("{} port {port} (UDP)", question.dst),
+    }
 }
 
 /// Least, mean and greatest round-trip time in milliseconds.
@@ -127,8 +139,13 @@ fn figures(sheet: &mut Sheet, recording: &Recording) {
         sent => 100 - u64::from(ping.received.min(sent)) * 100 / u64::from(sent),
     };
     let count = if ping.errors.is_empty() { String::new() } else { format!(" +{} errors,", ping.errors.len()) };
+    let (sent, received, loss) = match recording.question.protocol {
+        Protocol::Echo => ("packets transmitted", "received", "packet loss"),
+        Protocol::Tcp { .. } => ("connections tried", "accepted", "failed"),
+        Protocol::Udp { .. } => ("datagrams sent", "answered", "unanswered"),
+    };
     let mut text = format!(
-        "{} packets transmitted, {} received,{count} {lost}% packet loss, time {}ms",
+        "{} {sent}, {} {received},{count} {lost}% {loss}, time {}ms",
         ping.sent,
         ping.received,
         ping.ended.0.saturating_sub(ping.started.0) / 1_000_000

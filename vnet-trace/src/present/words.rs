@@ -1,11 +1,12 @@
 //! What happens to packets, in a few words each: one phrase for a table, one sentence for a learner.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::names::Names;
 use crate::model::diagnosis::{Grade, Risk};
 use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Opaque, Role, Step};
 use crate::model::netfilter::{Backend, Family, RuleRef};
+use crate::model::question::{Protocol, Question};
 use crate::model::recording::Recording;
 
 /// Who the packet is: `echo request 10.0.0.1 → 10.0.0.2`.
@@ -30,23 +31,39 @@ pub fn packet(recording: &Recording, journey: &Journey) -> String {
                 None => format!("{name}: {} answers", ip(src)),
             }
         }
-        Role::Request => format!("echo request {} → {}", ip(src), ip(dst)),
-        Role::Reply => format!("echo reply {} → {}", ip(src), ip(dst)),
+        Role::Request | Role::Reply | Role::Reset => {
+            let name = exchanged(recording.question.protocol, journey.role);
+            format!("{name} {} → {}", ip(src), ip(dst))
+        }
         Role::IcmpError => format!("ICMP error {} → {}", ip(src), ip(dst)),
     }
 }
 
-/// The name of a role within a sentence: `the ARP request`.
-pub fn role(role: Role, ipv6: bool) -> &'static str {
-    match (role, ipv6) {
-        (Role::ArpRequest, false) => "the ARP request",
-        (Role::ArpRequest, true) => "the neighbour solicitation",
-        (Role::ArpReply, false) => "the ARP reply",
-        (Role::ArpReply, true) => "the neighbour advertisement",
-        (Role::Request, _) => "the echo request",
-        (Role::Reply, _) => "the echo reply",
-        (Role::IcmpError, _) => "the ICMP error",
+/// What the packets of an exchange are called.
+fn exchanged(protocol: Protocol, role: Role) -> &'static str {
+    match (protocol, role) {
+        (_, Role::Reset) => "RST",
+        (Protocol::Echo, Role::Request) => "echo request",
+        (Protocol::Echo, _) => "echo reply",
+        (Protocol::Tcp { .. }, Role::Request) => "TCP SYN",
+        (Protocol::Tcp { .. }, _) => "TCP SYN-ACK",
+        (Protocol::Udp { .. }, Role::Request) => "UDP datagram",
+        (Protocol::Udp { .. }, _) => "UDP answer",
     }
+}
+
+/// The name of a role within a sentence: `the ARP request`.
+pub fn role(recording: &Recording, role: Role) -> String {
+    let Question { dst, protocol, .. } = &recording.question;
+    let name = match (role, dst.is_ipv6()) {
+        (Role::ArpRequest, false) => "ARP request",
+        (Role::ArpRequest, true) => "neighbour solicitation",
+        (Role::ArpReply, false) => "ARP reply",
+        (Role::ArpReply, true) => "neighbour advertisement",
+        (Role::IcmpError, _) => "ICMP error",
+        (Role::Request | Role::Reply | Role::Reset, _) => exchanged(*protocol, role),
+    };
+    format!("the {name}")
 }
 
 /// A grade with what it means.
@@ -141,15 +158,21 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
             let rules: Vec<String> = rules.iter().map(rule).collect();
             format!("{} passed by {}", hook.word(), rules.join(", "))
         }
-        Action::Rewritten { from, to, rule: by } => {
-            let mut parts = Vec::new();
-            if from.0 != to.0 {
-                parts.push(format!("source {} → {}", from.0, to.0));
-            }
-            if from.1 != to.1 {
-                parts.push(format!("destination {} → {}", from.1, to.1));
-            }
-            let mut text = format!("NAT: {}", if parts.is_empty() { "ports".to_owned() } else { parts.join(", ") });
+        Action::Rewritten { from, to, ports, rule: by } => {
+            let (before, after) = ports.unwrap_or_default();
+            let sides = [("source", (from.0, before.0), (to.0, after.0)), ("destination", (from.1, before.1), (to.1, after.1))];
+            let changed = sides.into_iter().filter(|(_, from, to)| from != to);
+            let parts: Vec<String> = changed
+                .map(|(side, from, to)| match (from.1, to.1) {
+                    // A port that nobody knew or that stayed as it was says nothing.
+                    (before, after) if before == after => format!("{side} {} → {}", from.0, to.0),
+                    (before, after) => {
+                        let (from, to) = (SocketAddr::new(from.0, before), SocketAddr::new(to.0, after));
+                        format!("{side} {from} → {to}")
+                    }
+                })
+                .collect();
+            let mut text = format!("NAT: {}", parts.join(", "));
             if let Some(by) = by {
                 text.push_str(&format!(" by {}", rule(by)));
             }

@@ -228,7 +228,7 @@ impl Ends {
         match packet.role {
             Role::Request => answered || self.signs[at].taken.is_some() && self.signs[at].dropped.is_none(),
             Role::ArpRequest => answered,
-            Role::Reply | Role::ArpReply | Role::IcmpError => {
+            Role::Reply | Role::ArpReply | Role::IcmpError | Role::Reset => {
                 visit.way != Way::Out
                     && self.signs[at].dropped.is_none()
                     && (answered || self.success.received && visit.netns == Some(recording.question.netns))

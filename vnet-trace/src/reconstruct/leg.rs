@@ -1,6 +1,6 @@
 //! Which leg of the exchange a packet helps along.
 //!
-//! An echo request is on the forward leg and an echo reply on the way back; an error belongs to the leg of the packet that
+//! A request is on the forward leg, a reply or refusal on the way back; an error belongs to the leg of the packet that
 //! it is about. Address resolution serves a packet that waits, and does not say which:
 //!
 //! 1. The asker asks for the request's sake, the owner of the destination for the reply's.
@@ -81,7 +81,7 @@ impl Legs {
     pub fn leg(&self, recording: &Recording, packet: &Packet) -> Leg {
         match (packet.role, packet.about) {
             (Role::Request, _) | (Role::IcmpError, Some(Role::Request) | None) => Leg::Forward,
-            (Role::Reply | Role::IcmpError, _) => Leg::Return,
+            (Role::Reply | Role::IcmpError | Role::Reset, _) => Leg::Return,
             (Role::ArpRequest, _) => self.of_question(recording, packet),
             (Role::ArpReply, _) => {
                 let said = packet.first_said();

@@ -51,10 +51,9 @@ impl Writer<'_> {
         let before = self.tree.parent[at].and_then(|parent| self.packet.visits.get(parent));
         let netns = visit.netns.or(before.and_then(|before| before.netns)).unwrap_or(self.recording.question.netns);
         if let Some(before) = before {
-            if let Some((from, to)) = rewritten(&before.last_said(), &visit.first_said()) {
+            if let Some(action) = rewritten(&before.last_said(), &visit.first_said()) {
                 let sources = before.sightings.last().into_iter().chain(visit.sightings.first());
                 let sources = sources.map(|sighting| source(sighting.pointer)).collect();
-                let action = Action::Rewritten { from, to, rule: None };
                 steps.push(Step { time: Some(visit.time), netns, device: visit.device, action, sources });
             }
             let mut push = |netns: NetnsId, device: Option<IfIndex>, action: Action| {
@@ -94,7 +93,7 @@ impl Writer<'_> {
         visit.way != Way::In
             && match self.packet.role {
                 Role::Request => visit.netns == Some(self.recording.question.netns),
-                Role::Reply | Role::IcmpError => self.topology.owns(visit.netns, visit.first_said().src),
+                Role::Reply | Role::IcmpError | Role::Reset => self.topology.owns(visit.netns, visit.first_said().src),
                 Role::ArpRequest | Role::ArpReply => false,
             }
     }
@@ -112,9 +111,8 @@ impl Writer<'_> {
             let said_now = usize::from(sighting.said);
             if said_now != said
                 && let (Some(before), Some(now)) = (visit.said.get(said), visit.said.get(said_now))
-                && let Some((from, to)) = rewritten(before, now)
+                && let Some(action) = rewritten(before, now)
             {
-                let action = Action::Rewritten { from, to, rule: None };
                 let sources = vec![source(sighting.pointer)];
                 steps.push(Step { time: Some(sighting.time), netns, device: visit.device, action, sources });
             }
@@ -256,9 +254,11 @@ fn hook_of(pf: u8, hook: u8) -> Option<Hook> {
     })
 }
 
-/// Source and destination before and after, if an IP packet's addresses changed.
-fn rewritten(before: &Said, now: &Said) -> Option<((IpAddr, IpAddr), (IpAddr, IpAddr))> {
-    let from = (before.src?, before.dst?);
-    let to = (now.src?, now.dst?);
-    (from != to && now.ttl.is_some()).then_some((from, to))
+/// What was done, if an IP packet's addresses or ports changed.
+fn rewritten(before: &Said, now: &Said) -> Option<Action> {
+    let (from, to) = ((before.src?, before.dst?), (now.src?, now.dst?));
+    let ports = |said: &Said| Some((said.id?, said.port?));
+    let ports = ports(before).zip(ports(now));
+    let changed = from != to || ports.is_some_and(|(before, now)| before != now);
+    (changed && now.ttl.is_some()).then_some(Action::Rewritten { from, to, ports, rule: None })
 }

@@ -56,6 +56,7 @@ struct Attached {
     addresses: HashMap<MapData, [u8; 16], u8>,
     netns: HashMap<MapData, u32, u8>,
     identifiers: HashMap<MapData, u32, u8>,
+    ports: HashMap<MapData, u32, u8>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// When the last probe was attached. What the first ones saw before then is half a story.
     since: Nanos,
@@ -87,6 +88,7 @@ impl Probes {
             addresses: take(&mut ebpf, "ADDRESSES")?,
             netns: take(&mut ebpf, "NETNS")?,
             identifiers: take(&mut ebpf, "IDENTIFIERS")?,
+            ports: take(&mut ebpf, "PORTS")?,
             log,
             since: clock::monotonic(),
             ebpf,
@@ -171,6 +173,14 @@ impl Probes {
             return Ok(());
         };
         set("IDENTIFIERS", &mut kernel.identifiers, u32::from(identifier))
+    }
+
+    /// Adds a port of ours, from which segments or datagrams are sent.
+    pub fn watch_port(&mut self, port: u16) -> Result<(), AttachError> {
+        let Some(kernel) = &mut self.kernel else {
+            return Ok(());
+        };
+        set("PORTS", &mut kernel.ports, u32::from(port))
     }
 
     /// The function that an address of kernel code is in. The first call reads the kernel's symbols.

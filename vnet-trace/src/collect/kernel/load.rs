@@ -44,6 +44,8 @@ pub struct ProbeConfig {
     pub netns: Option<Vec<u32>>,
     /// Identifiers of our echo requests, as they stand in the packet.
     pub identifiers: Vec<u16>,
+    /// 6 or 17: the exchange is one of TCP or UDP, and [`super::Probes::watch_port`] tells the ports; else 0.
+    pub transport: u8,
     /// Size of the ring buffer; rounded up to a power of two of pages.
     pub ring_bytes: u32,
     /// UDP ports that carry tunnels, at most [`TUNNEL_PORTS`].
@@ -62,6 +64,7 @@ impl Default for ProbeConfig {
             addresses: Vec::new(),
             netns: None,
             identifiers: Vec::new(),
+            transport: 0,
             ring_bytes: 1 << 20,
             // VXLAN by IANA's choice and by Linux's old one, Geneve.
             tunnel_ports: vec![4789, 8472, 6081],
@@ -293,7 +296,8 @@ fn load_object(loader: EbpfLoader<'_>, config: &ProbeConfig, kernel: &KernelType
         only_netns: u8::from(config.netns.is_some()),
         kfree_reason: u8::from(arguments("kfree_skb") > 2),
         consume_location: u8::from(arguments("consume_skb") > 1),
-        reserved: [0; 4],
+        transport: config.transport,
+        reserved: [0; 3],
     }
     .bytes();
     let offsets = kernel.offsets.words();

@@ -1,7 +1,7 @@
 //! The filter that the kernel runs on every frame before anything is copied, in tcpdump's language.
 //!
 //! It lets through what may belong to an exchange: ARP, ICMP and ICMPv6 (neighbour discovery, echo, errors), the
-//! question's own port, all of that with up to two VLAN tags, and in tunnels where there are any. Which of these packets are
+//! question's own connections and datagrams, all of that with up to two VLAN tags, and in tunnels where there are any. Which of these packets are
 //! ours is decided on the parsed packet; the filter only has to be cheap and to miss nothing.
 
 use crate::model::question::Protocol;
@@ -30,12 +30,27 @@ pub struct FilterError {
 /// VXLAN and Geneve without options both have 8 bytes between the UDP header and the inner Ethernet header, so the inner
 /// ethertype stands at UDP byte 28, the inner protocol of IPv4 at 39, that of IPv6 at 36. This goes by shape, not by
 /// port, because a port that differs from what is expected is one of the faults to be found.
-const IN_UDP_V4: &str = "udp[28:2] = 0x0806 or udp[28:2] = 0x8100 or (udp[28:2] = 0x0800 and udp[39] = 1) \
-                         or (udp[28:2] = 0x86dd and (udp[36] = 58 or udp[36] = 44))";
+fn in_udp_v4(asked: u8) -> String {
+    format!(
+        "udp[28:2] = 0x0806 or udp[28:2] = 0x8100 or (udp[28:2] = 0x0800 and (udp[39] = 1 or udp[39] = {asked})) \
+         or (udp[28:2] = 0x86dd and (udp[36] = 58 or udp[36] = 44 or udp[36] = {asked}))"
+    )
+}
 
 /// The same behind an IPv6 header without extensions.
-const IN_UDP_V6: &str = "ip6[6] = 17 and (ip6[68:2] = 0x0806 or ip6[68:2] = 0x8100 \
-                         or (ip6[68:2] = 0x0800 and ip6[79] = 1) or (ip6[68:2] = 0x86dd and (ip6[76] = 58 or ip6[76] = 44)))";
+fn in_udp_v6(asked: u8) -> String {
+    format!(
+        "ip6[6] = 17 and (ip6[68:2] = 0x0806 or ip6[68:2] = 0x8100 \
+         or (ip6[68:2] = 0x0800 and (ip6[79] = 1 or ip6[79] = {asked})) \
+         or (ip6[68:2] = 0x86dd and (ip6[76] = 58 or ip6[76] = 44 or ip6[76] = {asked})))"
+    )
+}
+
+/// SYN or RST: what opens, accepts or refuses a connection. Ports are no guide, because NAT rewrites them.
+const OPENING: &str = "tcp[13] & 6 != 0 or (ip6[6] = 6 and ip6[53] & 6 != 0)";
+
+/// What our datagrams begin with (`vtra`, behind 8 bytes of UDP header), for where NAT has rewritten both ports.
+const COOKIE: &str = "udp[8:4] = 0x76747261 or (ip6[6] = 17 and ip6[48:4] = 0x76747261)";
 
 impl Filter {
     /// The expression, for frames of a link layer with or without VLAN tags.
@@ -45,17 +60,23 @@ impl Filter {
             Tags::Impossible => Vec::new(),
         };
         parts.extend(["icmp".to_owned(), "icmp6".to_owned()]);
-        match self.protocol {
-            Protocol::Echo => {}
-            Protocol::Tcp { port, .. } => parts.push(format!("tcp port {port}")),
-            // Later fragments have no ports.
-            Protocol::Udp { port, .. } => {
-                parts.push(format!("udp port {port} or (ip[6:2] & 0x1fff != 0 and ip proto 17)"));
+        let number = match self.protocol {
+            Protocol::Echo => 1,
+            Protocol::Tcp { .. } => {
+                parts.push(OPENING.to_owned());
+                6
             }
-        }
+            // Later fragments have no ports.
+            Protocol::Udp { port, sport } => {
+                parts.push(format!(
+                    "udp port {port} or udp port {sport} or {COOKIE} or (ip[6:2] & 0x1fff != 0 and ip proto 17)"
+                ));
+                17
+            }
+        };
         if self.udp_tunnels {
-            parts.push(IN_UDP_V4.to_owned());
-            parts.push(IN_UDP_V6.to_owned());
+            parts.push(in_udp_v4(number));
+            parts.push(in_udp_v6(number));
         }
         if self.ip_tunnels {
             parts.push(

@@ -8,11 +8,10 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, recvmsg};
 
-use super::socket::EchoSocket;
 use crate::model::recording::PingError;
 
 /// One entry of the queue, and the packet that it is about.
-pub(super) struct Queued {
+pub(in crate::collect) struct Queued {
     error: libc::sock_extended_err,
     offender: Option<IpAddr>,
     /// Our message from its ICMP header on.
@@ -21,11 +20,11 @@ pub(super) struct Queued {
 }
 
 /// The oldest entry, if there is one.
-pub(super) fn next(socket: &EchoSocket, destination: &SocketAddr) -> Option<Queued> {
-    if destination.is_ipv6() { read::<SockaddrIn6>(socket, true) } else { read::<SockaddrIn>(socket, false) }
+pub(in crate::collect) fn next(socket: &impl AsRawFd, destination: &SocketAddr) -> Option<Queued> {
+    if destination.is_ipv6() { read::<SockaddrIn6, _>(socket, true) } else { read::<SockaddrIn, _>(socket, false) }
 }
 
-fn read<S: SockaddrLike>(socket: &EchoSocket, is_v6: bool) -> Option<Queued> {
+fn read<S: SockaddrLike, F: AsRawFd>(socket: &F, is_v6: bool) -> Option<Queued> {
     let mut buffer = [0; 256];
     let mut slices = [IoSliceMut::new(&mut buffer)];
     let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, nix::sys::time::TimeSpec);
@@ -50,6 +49,27 @@ fn read<S: SockaddrLike>(socket: &EchoSocket, is_v6: bool) -> Option<Queued> {
 impl Queued {
     /// The error, if it is about one of our requests: a raw socket gets everybody's.
     pub fn about(self, icmp_id: u16) -> Option<PingError> {
+        let mut error = self.of_own();
+        let seq = match self.message.first_chunk::<8>() {
+            Some([_, _, _, _, a, b, c, d]) => {
+                if u16::from_be_bytes([*a, *b]) != icmp_id {
+                    return None;
+                }
+                Some(u16::from_be_bytes([*c, *d]))
+            }
+            // Local errors may come without the packet.
+            None if error.icmp.is_none() => None,
+            None => return None,
+        };
+        if let (Some(from), Some(seq), Some(_)) = (error.offender, seq, error.icmp) {
+            error.text = format!("From {from} icmp_seq={seq} {}", error.text);
+        }
+        error.seq = seq;
+        Some(error)
+    }
+
+    /// The error, on a socket that gets no others.
+    pub fn of_own(&self) -> PingError {
         let errno = i32::try_from(self.error.ee_errno).ok();
         let (call, icmp, text) = match self.error.ee_origin {
             libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => {
@@ -61,22 +81,7 @@ impl Queued {
             }
             _ => ("sendmsg", None, format!("local error: {}", Errno::from_raw(errno.unwrap_or_default()).desc())),
         };
-        let seq = match self.message.first_chunk::<8>() {
-            Some([_, _, _, _, a, b, c, d]) => {
-                if u16::from_be_bytes([*a, *b]) != icmp_id {
-                    return None;
-                }
-                Some(u16::from_be_bytes([*c, *d]))
-            }
-            // Local errors may come without the packet.
-            None if icmp.is_none() => None,
-            None => return None,
-        };
-        let text = match (self.offender, seq) {
-            (Some(from), Some(seq)) if icmp.is_some() => format!("From {from} icmp_seq={seq} {text}"),
-            _ => text,
-        };
-        Some(PingError { seq, call: call.to_owned(), errno, icmp, offender: self.offender, text })
+        PingError { seq: None, call: call.to_owned(), errno, icmp, offender: self.offender, text }
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) struct Received {
 }
 
 /// The destination with its zone. Has to be called in the asked namespace.
-pub(super) fn destination(question: &Question) -> Result<SocketAddr, OpenError> {
+pub(in crate::collect) fn destination(question: &Question) -> Result<SocketAddr, OpenError> {
     Ok(match question.dst {
         IpAddr::V4(address) => SocketAddr::new(address.into(), 0),
         IpAddr::V6(address) => {
@@ -124,10 +124,89 @@ pub(super) fn destination(question: &Question) -> Result<SocketAddr, OpenError> 
 }
 
 /// The error of a system call, in ping's words.
-pub(super) fn call_failed(call: &str, error: &io::Error, seq: Option<u16>) -> PingError {
+pub(in crate::collect) fn call_failed(call: &str, error: &io::Error, seq: Option<u16>) -> PingError {
     let errno = error.raw_os_error();
     let said = errno.map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned());
     PingError { seq, call: call.to_owned(), errno, icmp: None, offender: None, text: format!("{call}: {said}") }
+}
+
+/// Where the question is asked from, as setsockopt(2) has it: device, mark, type of service.
+pub(in crate::collect) fn set_origin(
+    socket: &Socket,
+    is_v6: bool,
+    question: &Question,
+    manner: Manner,
+) -> Result<(), PingError> {
+    let of_nix = |name: &'static str| move |errno: Errno| call_failed(name, &errno.into(), None);
+    if let Some(device) = question.device() {
+        let name = format!("SO_BINDTODEVICE {device}");
+        socket
+            .bind_device(Some(device.as_bytes()))
+            .map_err(|error| PingError { call: "setsockopt".to_owned(), ..call_failed(&name, &error, None) })?;
+    }
+    if question.mark != 0 {
+        setsockopt(socket, sockopt::Mark, &question.mark).map_err(of_nix("SO_MARK"))?;
+    }
+    if question.tos != 0 {
+        let tos = i32::from(question.tos);
+        if is_v6 {
+            setsockopt(socket, sockopt::Ipv6TClass, &tos).map_err(of_nix("IPV6_TCLASS"))?;
+        } else {
+            setsockopt(socket, sockopt::Ipv4Tos, &tos).map_err(of_nix("IP_TOS"))?;
+        }
+    }
+    if manner.broadcast {
+        socket.set_broadcast(true).map_err(|error| call_failed("SO_BROADCAST", &error, None))?;
+    }
+    Ok(())
+}
+
+/// How far a packet may go and how large it may be, and that the errors it meets are kept for us.
+pub(in crate::collect) fn set_path(socket: &Socket, is_v6: bool, question: &Question) -> Result<(), PingError> {
+    let named = |name: &'static str| move |error: io::Error| call_failed(name, &error, None);
+    let of_nix = |name: &'static str| move |errno: Errno| call_failed(name, &errno.into(), None);
+    if let Some(ttl) = question.ttl {
+        let ttl = u32::from(ttl);
+        if is_v6 {
+            socket.set_unicast_hops_v6(ttl).map_err(named("IPV6_UNICAST_HOPS"))?;
+            socket.set_multicast_hops_v6(ttl).map_err(named("IPV6_MULTICAST_HOPS"))?;
+        } else {
+            socket.set_ttl_v4(ttl).map_err(named("IP_TTL"))?;
+            socket.set_multicast_ttl_v4(ttl).map_err(named("IP_MULTICAST_TTL"))?;
+        }
+    }
+    let strategy = match question.pmtu {
+        PmtuDiscovery::Default => None,
+        PmtuDiscovery::Do => Some(libc::IP_PMTUDISC_DO),
+        PmtuDiscovery::Want => Some(libc::IP_PMTUDISC_WANT),
+        PmtuDiscovery::Probe => Some(libc::IP_PMTUDISC_PROBE),
+        PmtuDiscovery::Dont => Some(libc::IP_PMTUDISC_DONT),
+    };
+    // The IPv6 values are the same numbers.
+    if let Some(strategy) = strategy {
+        if is_v6 {
+            setsockopt(socket, MtuDiscoverV6, &strategy).map_err(of_nix("IPV6_MTU_DISCOVER"))?;
+        } else {
+            setsockopt(socket, MtuDiscover, &strategy).map_err(of_nix("IP_MTU_DISCOVER"))?;
+        }
+    }
+    if is_v6 {
+        setsockopt(socket, sockopt::Ipv6RecvErr, &true).map_err(of_nix("IPV6_RECVERR"))
+    } else {
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true).map_err(of_nix("IP_RECVERR"))
+    }
+}
+
+/// A source address as bind(2) takes it; a link-local one belongs to the link of the destination.
+pub(in crate::collect) fn source(address: IpAddr, port: u16, destination: &SocketAddr) -> SocketAddr {
+    let scope = match (address, destination) {
+        (IpAddr::V6(address), SocketAddr::V6(to)) if address.is_unicast_link_local() => to.scope_id(),
+        _ => 0,
+    };
+    match address {
+        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope).into(),
+        IpAddr::V4(_) => SocketAddr::new(address, port),
+    }
 }
 
 impl EchoSocket {
@@ -161,61 +240,12 @@ impl EchoSocket {
 
     /// Everything that setsockopt(2) can say about the question.
     pub fn set_options(&self, question: &Question, manner: Manner) -> Result<(), PingError> {
-        let named = |name: &'static str| move |error: io::Error| call_failed(name, &error, None);
         let of_nix = |name: &'static str| move |errno: Errno| call_failed(name, &errno.into(), None);
         for socket in [&self.probe, &self.socket] {
-            if let Some(device) = question.device() {
-                let name = format!("SO_BINDTODEVICE {device}");
-                socket
-                    .bind_device(Some(device.as_bytes()))
-                    .map_err(|error| PingError { call: "setsockopt".to_owned(), ..call_failed(&name, &error, None) })?;
-            }
-            if question.mark != 0 {
-                setsockopt(socket, sockopt::Mark, &question.mark).map_err(of_nix("SO_MARK"))?;
-            }
-            if question.tos != 0 {
-                let tos = i32::from(question.tos);
-                if self.is_v6 {
-                    setsockopt(socket, sockopt::Ipv6TClass, &tos).map_err(of_nix("IPV6_TCLASS"))?;
-                } else {
-                    setsockopt(socket, sockopt::Ipv4Tos, &tos).map_err(of_nix("IP_TOS"))?;
-                }
-            }
-            if manner.broadcast {
-                socket.set_broadcast(true).map_err(named("SO_BROADCAST"))?;
-            }
+            set_origin(socket, self.is_v6, question, manner)?;
         }
         let socket = &self.socket;
-        if let Some(ttl) = question.ttl {
-            let ttl = u32::from(ttl);
-            if self.is_v6 {
-                socket.set_unicast_hops_v6(ttl).map_err(named("IPV6_UNICAST_HOPS"))?;
-                socket.set_multicast_hops_v6(ttl).map_err(named("IPV6_MULTICAST_HOPS"))?;
-            } else {
-                socket.set_ttl_v4(ttl).map_err(named("IP_TTL"))?;
-                socket.set_multicast_ttl_v4(ttl).map_err(named("IP_MULTICAST_TTL"))?;
-            }
-        }
-        let strategy = match question.pmtu {
-            PmtuDiscovery::Default => None,
-            PmtuDiscovery::Do => Some(libc::IP_PMTUDISC_DO),
-            PmtuDiscovery::Want => Some(libc::IP_PMTUDISC_WANT),
-            PmtuDiscovery::Probe => Some(libc::IP_PMTUDISC_PROBE),
-            PmtuDiscovery::Dont => Some(libc::IP_PMTUDISC_DONT),
-        };
-        // The IPv6 values are the same numbers.
-        if let Some(strategy) = strategy {
-            if self.is_v6 {
-                setsockopt(socket, MtuDiscoverV6, &strategy).map_err(of_nix("IPV6_MTU_DISCOVER"))?;
-            } else {
-                setsockopt(socket, MtuDiscover, &strategy).map_err(of_nix("IP_MTU_DISCOVER"))?;
-            }
-        }
-        if self.is_v6 {
-            setsockopt(socket, sockopt::Ipv6RecvErr, &true).map_err(of_nix("IPV6_RECVERR"))?;
-        } else {
-            setsockopt(socket, sockopt::Ipv4RecvErr, &true).map_err(of_nix("IP_RECVERR"))?;
-        }
+        set_path(socket, self.is_v6, question)?;
         setsockopt(socket, sockopt::ReceiveTimestampns, &true).map_err(of_nix("SO_TIMESTAMPNS"))?;
         if self.kind == Kind::Raw {
             // Echo replies only; errors come by the error queue.
@@ -233,14 +263,7 @@ impl EchoSocket {
     /// Binds to a source address. A ping socket has its identifier from an earlier bind and cannot be bound again, so
     /// there the kernel is asked by the other socket whether the address may be used.
     pub fn bind(&self, address: IpAddr, destination: &SocketAddr) -> Result<(), PingError> {
-        let scope = match (address, destination) {
-            (IpAddr::V6(address), SocketAddr::V6(to)) if address.is_unicast_link_local() => to.scope_id(),
-            _ => 0,
-        };
-        let source = match address {
-            IpAddr::V6(address) => SocketAddrV6::new(address, 0, 0, scope).into(),
-            IpAddr::V4(_) => SocketAddr::new(address, 0),
-        };
+        let source = source(address, 0, destination);
         let socket = match self.kind {
             Kind::Raw => &self.socket,
             Kind::Ping => &self.probe,

@@ -15,12 +15,13 @@ use super::workers::{each, processors};
 use super::{Depth, Request, SnapshotError, gap};
 use crate::collect::modules::Modules;
 use crate::collect::netlink::{
-    self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, vlan, xfrm,
+    self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, sock_diag, vlan, xfrm,
 };
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;
 use crate::collect::{bpf, netfilter, procnet, sysctl};
 use crate::model::id::NetnsId;
+use crate::model::question::Protocol;
 use crate::model::sight::Gap;
 use crate::model::snapshot::{Link, LinkKind, Netns};
 
@@ -199,10 +200,29 @@ fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Bo
         sysctl::neighbour_tables(&mut netns.sysctls, &tables, &netns.links);
         netns.counters = procnet::counters();
         neighbour_counters(netns, &tables);
-        netns.sockets = procnet::sockets(request.protocol);
+        sockets(netns, request.protocol);
         connections(netns, &mut noted, &request.addresses, kernel.conntrack);
     }
     Ok(())
+}
+
+/// The sockets that could take the request, from sock_diag, else from /proc.
+fn sockets(netns: &mut Netns, protocol: Protocol) {
+    let number = match protocol {
+        Protocol::Echo => 1,
+        Protocol::Tcp { .. } => 6,
+        Protocol::Udp { .. } => 17,
+    };
+    netns.sockets_of = Some(number);
+    let asked = |is_v6| {
+        let mut channel = Channel::open(sock_diag::PROTOCOL).ok()?;
+        sock_diag::read(&mut channel, number, is_v6).ok().filter(|dump| !dump.interrupted).map(|dump| dump.items)
+    };
+    let told = match number {
+        1 => None,
+        _ => asked(false).zip(asked(true)).map(|(v4, v6)| v4.into_iter().chain(v6).collect()),
+    };
+    netns.sockets = told.unwrap_or_else(|| procnet::sockets(protocol));
 }
 
 /// How full the neighbour tables are: `Arp.Entries`, `Nd.TableFulls`, … of all namespaces, whose bound is

@@ -39,8 +39,14 @@ mod tests {
     }
 
     #[test]
+    fn fires_when_more_connections_wait_than_the_backlog_holds() {
+        let found = World::cable().connect(80).listen("b", "0.0.0.0", 80).waiting("b", 2, 1).found(check);
+        assert_eq!((found.at.as_str(), found.role), ("b/veth2", Role::Request));
+        assert!(World::cable().connect(80).listen("b", "0.0.0.0", 80).waiting("b", 1, 1).is_silent(check));
+    }
+
+    #[test]
     fn silent_when_nobody_listens() {
-        let decision = Decision::PortClosed { port: 80, elsewhere: None };
-        assert!(World::cable().fault(Role::Request, "b/veth2", decision).is_silent(check));
+        assert!(World::cable().connect(80).listen("b", "127.0.0.1", 80).is_silent(check));
     }
 }

@@ -85,6 +85,12 @@ impl Make<'_> {
             size: question.size,
             ttl: question.ttl,
             mark: (question.mark != 0).then_some(question.mark),
+            proto: match question.protocol {
+                Protocol::Echo => None,
+                Protocol::Tcp { .. } => Some("tcp"),
+                Protocol::Udp { .. } => Some("udp"),
+            },
+            port: question.port(),
             protocol: match question.protocol {
                 Protocol::Echo => "echo".to_owned(),
                 Protocol::Tcp { port, .. } => format!("tcp/{port}"),

@@ -62,6 +62,7 @@ fn title(way: &Sighting) -> String {
         (Role::Reply, _) => "reply",
         (Role::IcmpError, _) if way.identity.about == Some(Role::Reply) => "ICMP error about reply",
         (Role::IcmpError, _) => "ICMP error about request",
+        (Role::Reset, _) => "refusal",
     }
     .to_owned();
     if let Some(seq) = way.identity.seq {
