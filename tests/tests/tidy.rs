@@ -87,8 +87,6 @@ const WITHOUT_LAB: &[(&str, &str)] = &[
     ("neigh-table-full", "the table's limits belong to the machine's first namespace"),
     ("duplicate-mac", "no lab yet"),
     ("ipv6-disabled", "no lab yet"),
-    ("socket-overflow", "no lab yet"),
-    ("port-closed", "a ping has no port; it is the answer of `watch` and `predict`"),
     ("scope-missing", "no lab yet"),
 ];
 

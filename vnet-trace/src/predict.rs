@@ -265,6 +265,13 @@ fn check_arrival(walk: &Walk<'_>, trail: &mut Trail, delivery: Delivery) -> Deli
         return delivery;
     }
     let netns = walk.netns(question.netns);
+    // A connected socket takes answers from the other end only.
+    if let (Some(asked), Some((port, _))) = (question.port(), packet.ports())
+        && (packet.src, port) != (question.dst, asked)
+    {
+        let decision = Decision::ForeignReply { src: packet.src, port };
+        trail.block(Place::at(*device, socket_lookup(question)), decision);
+    }
     let Some(bound) = bound(question, netns) else { return delivery };
     let bound_is_vrf = netns.link(bound).is_some_and(|link| matches!(link.kind, LinkKind::Vrf { .. }));
     let over_lo = walk.link(*device).is_some_and(crate::model::snapshot::Link::is_loopback);
@@ -277,20 +284,24 @@ fn check_arrival(walk: &Walk<'_>, trail: &mut Trail, delivery: Delivery) -> Deli
     let same_vrf = fib::vrf_of(netns, Some(came)).map(|(vrf, _)| vrf) == Some(bound);
     let scoped = question.zone.is_some() && question.iface.is_none();
     if came != bound && !(bound_is_vrf && same_vrf) && !scoped {
-        let function = match (question.protocol, packet.dst.is_ipv6()) {
-            (Protocol::Echo, true) => "raw6_local_deliver",
-            (Protocol::Echo, false) => "raw_local_deliver",
-            (Protocol::Tcp { .. }, true) => "tcp_v6_rcv",
-            (Protocol::Tcp { .. }, false) => "tcp_v4_rcv",
-            (Protocol::Udp { .. }, true) => "__udp6_lib_rcv",
-            (Protocol::Udp { .. }, false) => "__udp4_lib_rcv",
-        };
         trail.block(
-            Place::at(*device, function),
+            Place::at(*device, socket_lookup(question)),
             Decision::SocketBound { bound: Device::new(netns.id, bound), came: Some(*device) },
         );
     }
     delivery
+}
+
+/// The function that looks for the asker's socket.
+fn socket_lookup(question: &Question) -> &'static str {
+    match (question.protocol, question.dst.is_ipv6()) {
+        (Protocol::Echo, true) => "raw6_local_deliver",
+        (Protocol::Echo, false) => "raw_local_deliver",
+        (Protocol::Tcp { .. }, true) => "tcp_v6_rcv",
+        (Protocol::Tcp { .. }, false) => "tcp_v4_rcv",
+        (Protocol::Udp { .. }, true) => "__udp6_lib_rcv",
+        (Protocol::Udp { .. }, false) => "__udp4_lib_rcv",
+    }
 }
 
 /// Notes a leg's journey and its faults.

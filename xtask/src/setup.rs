@@ -51,6 +51,7 @@ const NEEDS: &[Need] = &[
     need(Purpose::Build, &["/usr/include/pcap/pcap.h"], ["libpcap-dev", "libpcap-devel", "libpcap"]),
     need(Purpose::Labs, &["ip"], ["iproute2", "iproute", "iproute2"]),
     need(Purpose::Labs, &["tc"], ["iproute2", "iproute-tc", "iproute2"]),
+    need(Purpose::Labs, &["socat"], ["socat", "socat", "socat"]),
     need(Purpose::Labs, &["ping"], ["iputils-ping", "iputils", "iputils"]),
     need(Purpose::Labs, &["sysctl"], ["procps", "procps-ng", "procps-ng"]),
     need(Purpose::Labs, &["unshare"], ["util-linux", "util-linux", "util-linux"]),

@@ -381,7 +381,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         Decision::Ipsec { .. } => &["XFRM_POLICY"],
         Decision::SocketOverflow => &["SOCKET_RCVBUFF", "PROTO_MEM", "SOCKET_BACKLOG"],
         Decision::SocketBound { .. } => &["NO_SOCKET"],
-        Decision::PortClosed { .. } => &["NO_SOCKET"],
+        Decision::PortClosed { .. } | Decision::ForeignReply { .. } => &["NO_SOCKET"],
         Decision::Ovs { .. } => &["OVS_DROP_EXPLICIT", "OVS_DROP_LAST_ACTION", "EXPLICIT", "LAST_ACTION"],
         _ => &[],
     };

@@ -19,7 +19,7 @@ use super::process::{Finished, ProcessError, last_lines, run_to_deadline};
 use super::report::{LabReport, Miss, Outcome, Phase};
 use super::sandbox::{Sandbox, SandboxError};
 use super::silence::Silence;
-use super::spec::{Lab, Probe, Verdict};
+use super::spec::{Lab, Probe, Proto, Verdict};
 
 /// A lab's own scripts start daemons and wait for containers.
 const SCRIPT_DEADLINE: Duration = Duration::from_mins(1);
@@ -27,6 +27,12 @@ const SCRIPT_DEADLINE: Duration = Duration::from_mins(1);
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
 /// Runs its arguments in the network namespace of the container that is its name.
 const ENTER_CONTAINER: &str = r#"exec nsenter -t "$(docker inspect -f '{{.State.Pid}}' "$0")" -n "$@""#;
+/// Opens a TCP connection by a program that knows nothing of us; `$0` is the address, `$1` the port.
+const CONNECT: &str = r#"timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$0" "$1""#;
+/// Sends a datagram, and succeeds when one comes back, or when nobody refuses it within two seconds.
+const SEND: &str = r#"exec 3<>"/dev/udp/$0/$1"; echo hello >&3
+LC_ALL=C; said=$( { read -r -t 2 -u 3; echo "status $?"; } 2>&1 )
+case $said in *refused*|*unreachable*|*"No route"*) echo "$said" >&2; exit 1;; esac"#;
 /// One command of a fix.
 const FIX_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -203,16 +209,22 @@ impl Run<'_> {
     }
 
     fn ask(&mut self) -> Option<Answer> {
-        let Probe { netns, dst, count, .. } = &self.lab.probe;
+        let Probe { netns, dst, count, proto, port, .. } = &self.lab.probe;
         let mut command = self.sandbox.command(&self.options.program);
-        match self.options.manner {
-            Manner::Ask => command.args(["ping", "--json", "-c", &count.to_string()]),
-            Manner::Foretell => command.args(["predict", "--json"]),
+        let port = port.map(|port| port.to_string());
+        match (self.options.manner, proto, &port) {
+            (Manner::Ask, Some(Proto::Udp), _) => command.args(["connect", "-u", "--json", "-c", &count.to_string()]),
+            (Manner::Ask, Some(Proto::Tcp), _) => command.args(["connect", "--json", "-c", &count.to_string()]),
+            (Manner::Ask, None, _) => command.args(["ping", "--json", "-c", &count.to_string()]),
+            (Manner::Foretell, Some(Proto::Udp), Some(port)) => command.args(["predict", "--json", "--udp", port]),
+            (Manner::Foretell, Some(Proto::Tcp), Some(port)) => command.args(["predict", "--json", "--tcp", port]),
+            (Manner::Foretell, ..) => command.args(["predict", "--json"]),
         };
         if let Some(netns) = netns {
             command.args(["-N", netns]);
         }
         command.args(self.lab.probe.shaping_args()).arg(dst);
+        command.args(port.filter(|_| self.options.manner == Manner::Ask));
         self.say(|| format!("{command:?}"));
 
         let no_answer = |detail| Miss::NoAnswer { detail };
@@ -291,6 +303,16 @@ impl Run<'_> {
             },
             None => Vec::new(),
         };
+        if let (Some(proto), Some(port)) = (probe.proto, probe.port) {
+            let script = match proto {
+                Proto::Tcp => CONNECT,
+                Proto::Udp => SEND,
+            };
+            args.extend(["bash", "-c", script, &probe.dst, &port.to_string()].map(str::to_owned));
+            let mut command: Command = self.sandbox.command(&args[0]);
+            command.args(&args[1..]);
+            return run_to_deadline(&mut command, Duration::from_secs(u64::from(seconds) + 10));
+        }
         if probe.bind {
             args.extend(["busybox", "ping", "-c", &count.to_string(), "-W", "1"].map(str::to_owned));
         } else {

@@ -36,7 +36,7 @@ pub struct Lab {
     pub expect: Expect,
 }
 
-/// The question: a ping.
+/// The question: a ping, or with `proto` and `port` a connection or datagram.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
@@ -63,6 +63,12 @@ pub struct Probe {
     /// `-Q`: type of service or traffic class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tos: Option<u8>,
+    /// A TCP connection or UDP datagrams instead of echo requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proto: Option<Proto>,
+    /// The port that is asked; given exactly when `proto` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// The asker binds its socket hard to the device, as busybox's ping does.
     #[serde(default)]
     pub bind: bool,
@@ -70,6 +76,16 @@ pub struct Probe {
 
 fn default_count() -> u32 {
     2
+}
+
+/// What is asked with instead of echo requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// Whether the ping gets an echo reply.
@@ -221,7 +237,7 @@ impl Lab {
         let kernel =
             raw.kernel.as_deref().map(str::parse).transpose().map_err(|e: BadBound| wrong("kernel", e.to_string()))?;
 
-        let Probe { netns, dst, iface, count, size, .. } = &raw.probe;
+        let Probe { netns, dst, iface, count, size, proto, port, .. } = &raw.probe;
         if dst.parse::<std::net::IpAddr>().is_err() && !is_scoped_ipv6(dst) {
             return Err(wrong("probe.dst", format!("is {dst:?}, not an IP address")));
         }
@@ -239,6 +255,9 @@ impl Lab {
             return Err(wrong("probe.size", "is larger than an IP packet, 65507".into()));
         }
 
+        if proto.is_some() != port.is_some_and(|port| port > 0) {
+            return Err(wrong("probe.port", "and probe.proto are given together, and a port is not 0".into()));
+        }
         match (raw.expect.verdict, &raw.expect.cause) {
             (Verdict::Lost, None) => return Err(wrong("expect.cause", "is missing, and the verdict is lost".into())),
             (Verdict::Delivered, Some(_)) => {

@@ -128,8 +128,11 @@ pub struct Headers {
     pub len: u32,
     /// TTL or hop limit.
     pub ttl: Option<u8>,
-    /// ICMP identifier, or source and destination port.
+    /// ICMP identifier, or source port.
     pub id: Option<u16>,
+    /// Destination port.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// One thing that happened to a packet at one place.
@@ -713,6 +716,13 @@ pub enum Decision {
         bound: Device,
         /// The device that the packet came in by.
         came: Option<Device>,
+    },
+    /// The answer does not come from the address and port that were asked: the asker's socket does not take it.
+    ForeignReply {
+        /// Where it comes from.
+        src: IpAddr,
+        /// Its port.
+        port: u16,
     },
     /// A checksum is wrong.
     Checksum {

@@ -98,6 +98,16 @@ impl Question {
         }
     }
 
+    /// IPPROTO_* of the requests.
+    pub fn protocol_number(&self) -> u8 {
+        match self.protocol {
+            Protocol::Echo if self.dst.is_ipv6() => 58,
+            Protocol::Echo => 1,
+            Protocol::Tcp { .. } => 6,
+            Protocol::Udp { .. } => 17,
+        }
+    }
+
     /// The destination port, if a port is asked for.
     pub fn port(&self) -> Option<u16> {
         match self.protocol {

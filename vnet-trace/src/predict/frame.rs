@@ -157,6 +157,7 @@ impl Packet {
                 Carries::Tcp(source, ..) | Carries::Udp(source, _) => Some(source),
                 _ => None,
             },
+            port: self.ports().map(|(_, destination)| destination),
             ..Headers::default()
         }
     }

@@ -122,6 +122,7 @@ impl Walk<'_> {
             len: 0,
             ttl: None,
             id: None,
+            port: None,
         };
         let underlay = trail.depth > 0;
         let Some((owner, lladdr, known)) = asked.answer else {
@@ -324,6 +325,7 @@ impl Walk<'_> {
             len: 0,
             ttl: None,
             id: None,
+            port: None,
         };
         let mut start = Trail { depth: trail.depth, ..Trail::default() };
         if let Some(rule) = self.resolution_rules(&mut start, owner, &frame, Hook::Output) {

@@ -33,7 +33,16 @@ pub fn packet(recording: &Recording, journey: &Journey) -> String {
         }
         Role::Request | Role::Reply | Role::Reset => {
             let name = exchanged(recording.question.protocol, journey.role);
-            format!("{name} {} → {}", ip(src), ip(dst))
+            let Headers { id, port, .. } = journey.headers;
+            let end = |address: &Option<IpAddr>, port: u16| match address {
+                // A port that is not chosen yet is 0.
+                Some(address) if port != 0 => SocketAddr::new(*address, port).to_string(),
+                address => ip(address),
+            };
+            match port {
+                Some(port) => format!("{name} {} → {}", end(src, id.unwrap_or(0)), end(dst, port)),
+                None => format!("{name} {} → {}", ip(src), ip(dst)),
+            }
         }
         Role::IcmpError => format!("ICMP error {} → {}", ip(src), ip(dst)),
     }

@@ -137,7 +137,7 @@ fn is_delivery(action: &Action) -> bool {
 /// The headers as the packet set out on this branch: what the first sightings know, filled up by later ones of the same visit.
 fn headers(packet: &Packet, start: usize) -> Headers {
     let Some(visit) = packet.visits.get(start) else { return Headers::default() };
-    let Said { src, dst, ttl, len, id, .. } = visit.first_said();
+    let Said { src, dst, ttl, len, id, port, .. } = visit.first_said();
     let mac = visit.said.iter().find_map(|said| said.mac);
-    Headers { src, dst, mac_src: mac.map(|mac| mac.src), mac_dst: mac.map(|mac| mac.dst), len, ttl, id }
+    Headers { src, dst, mac_src: mac.map(|mac| mac.src), mac_dst: mac.map(|mac| mac.dst), len, ttl, id, port }
 }

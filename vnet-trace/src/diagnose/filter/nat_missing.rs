@@ -2,7 +2,7 @@
 
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
-use crate::model::exchange::{Decision, Fault, Leg, NearMiss};
+use crate::model::exchange::{Action, Decision, Fault, Leg, NearMiss, Role};
 use crate::model::id::{Device, NetnsId};
 use crate::model::netfilter::{Backend, Hook};
 use crate::model::snapshot::LinkKind;
@@ -10,6 +10,9 @@ use std::net::IpAddr;
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
+    if let Decision::ForeignReply { src, port } = fault.loss.decision.as_ref()? {
+        return hairpin(case, fault, *src, *port);
+    }
     let owner = case.predicted.owner?;
     if fault.leg != Leg::Return || fault.underlay {
         return None;
@@ -72,6 +75,47 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     finding.evidence.push(case.state(fault.loss.place.netns, &format!("route to {dst}"), "none that leads back"));
     finding.fixes.push(masquerade(case, gateway, dst, miss));
     let _ = NetnsId(0);
+    Some(finding)
+}
+
+/// The destination was rewritten on the way and the source was not, and the answer goes straight to the asker: nobody
+/// rewrites its source back.
+fn hairpin(case: &Case<'_>, fault: &Fault, src: IpAddr, port: u16) -> Option<Finding> {
+    let asked = case.recording.question.dst;
+    let asker = fault.headers.dst?;
+    let requests = case.predicted.with_role(Role::Request, Leg::Forward);
+    let mut steps = requests.flat_map(|journey| journey.steps.iter().chain(&journey.beyond));
+    let (netns, rule) = steps.find_map(|step| match &step.action {
+        Action::Rewritten { from, to, rule, .. } if from.1 == asked && to.1 == src => Some((step.netns, rule.clone())),
+        _ => None,
+    })?;
+    let gateway = case.forward_path().into_iter().rev().find(|device| device.netns == netns)?;
+    let name = case.netns_name(netns);
+    let summary = format!(
+        "{name} rewrites the destination {asked} to {src} and leaves the source as it is, so the answer goes from {src} \
+         straight to {asker}, which waits for one from {asked}"
+    );
+    let mut finding = case.finding(fault, "nat-missing", summary);
+    if let Some(rule) = &rule {
+        finding.evidence.push(case.state(netns, &format!("rule in chain {}", rule.chain), &rule.text));
+    }
+    finding.evidence.push(case.state(netns, "source NAT for this packet", "no rule"));
+    let program = match (rule.map(|rule| rule.backend), src.is_ipv6()) {
+        (Some(Backend::IptablesLegacy), false) => "iptables-legacy",
+        (Some(Backend::IptablesLegacy), true) => "ip6tables-legacy",
+        (_, true) => "ip6tables",
+        (_, false) => "iptables",
+    };
+    let protocol = if case.recording.question.protocol_number() == 17 { "udp" } else { "tcp" };
+    let out = case.name(gateway);
+    let spec = format!("POSTROUTING -s {asker} -d {src} -o {out} -p {protocol} --dport {port} -j MASQUERADE");
+    finding.fixes.push(fix(
+        &format!("masquerade such packets as they leave {name} by {out}, so that the answer comes back through it"),
+        Risk::ChangesPolicy,
+        vec![case.cmd(netns, &format!("{program} -t nat -A {spec}"))],
+        vec![case.cmd(netns, &format!("{program} -t nat -D {spec}"))],
+        "put the rule beside the one that rewrites the destination",
+    ));
     Some(finding)
 }
 
@@ -193,6 +237,29 @@ mod tests {
         let found = world().found(check);
         assert!(found.at.starts_with('o'), "{}", found.at);
         assert_eq!(found.commands, ["iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE"]);
+    }
+
+    /// A client and a server on one link with a router that redirects its own port 8080 to the server.
+    fn hairpin() -> World {
+        World::switch()
+            .forwarding("c", 1)
+            .iptables("c", "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.0.0.3/32 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.2:80\nCOMMIT\n")
+            .ask("a", "10.0.0.3")
+            .connect(8080)
+    }
+
+    #[test]
+    fn fires_when_the_answer_goes_past_the_translator() {
+        let found = hairpin().found(check);
+        assert_eq!(found.at, "a/eth0");
+        let rule = "POSTROUTING -s 10.0.0.1 -d 10.0.0.2 -o eth0 -p tcp --dport 80 -j MASQUERADE";
+        assert_eq!(found.commands, [format!("ip netns exec c iptables -t nat -A {rule}")]);
+    }
+
+    #[test]
+    fn silent_when_the_source_is_rewritten_as_well() {
+        let rules = "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.0.0.3/32 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.2:80\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n";
+        assert!(World::switch().forwarding("c", 1).iptables("c", rules).ask("a", "10.0.0.3").connect(8080).is_silent(check));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `nat-rewritten`: addresses or ports were rewritten on the way.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::diagnose::case::Case;
 use crate::model::diagnosis::Note;
 use crate::model::exchange::{Action, Place};
@@ -12,13 +14,20 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
         .iter()
         .flat_map(|journey| &journey.steps)
         .find(|step| matches!(step.action, Action::Rewritten { .. }))?;
-    let Action::Rewritten { from, to, .. } = &step.action else { return None };
-    let what = if from.0 == to.0 {
-        format!("the destination {} becomes {}", from.1, to.1)
-    } else if from.1 == to.1 {
-        format!("the source {} becomes {}", from.0, to.0)
+    let Action::Rewritten { from, to, ports, .. } = &step.action else { return None };
+    let (before, after) = ports.unwrap_or_default();
+    let end = |address: IpAddr, port: u16, changed: bool| {
+        if changed { SocketAddr::new(address, port).to_string() } else { address.to_string() }
+    };
+    let (source, destination) = (before.0 != after.0, before.1 != after.1);
+    let sources = (end(from.0, before.0, source), end(to.0, after.0, source));
+    let destinations = (end(from.1, before.1, destination), end(to.1, after.1, destination));
+    let what = if sources.0 == sources.1 {
+        format!("the destination {} becomes {}", destinations.0, destinations.1)
+    } else if destinations.0 == destinations.1 {
+        format!("the source {} becomes {}", sources.0, sources.1)
     } else {
-        format!("{} → {} becomes {} → {}", from.0, from.1, to.0, to.1)
+        format!("{} → {} becomes {} → {}", sources.0, destinations.0, sources.1, destinations.1)
     };
     Some(Note {
         code: "nat-rewritten".to_owned(),
