@@ -29,8 +29,15 @@ pub static OFFSETS: Offsets = Offsets::ABSENT;
 
 /// What is asked for, written before load.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config =
-    Config { tunnel_ports: [0; 4], mode: 0, only_netns: 0, kfree_reason: 0, consume_location: 0, transport: 0, reserved: [0; 3] };
+pub static CONFIG: Config = Config {
+    tunnel_ports: [0; 4],
+    mode: 0,
+    only_netns: 0,
+    kfree_reason: 0,
+    consume_location: 0,
+    transport: 0,
+    reserved: [0; 3],
+};
 
 /// Reads one field of [`OFFSETS`].
 macro_rules! offset {

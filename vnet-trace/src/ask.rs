@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::collect::kernel::{self, AttachError, KernelRecord, ProbeConfig, Probes};
 use crate::collect::connect::Caller;
+use crate::collect::kernel::{self, AttachError, KernelRecord, ProbeConfig, Probes};
 use crate::collect::netns::{self, NetnsError, run_in};
 use crate::collect::pcap::{Capture, Filter, Target};
 use crate::collect::ping::{Asker, Control, Family, Manner, OpenError, ResolveError, resolve};

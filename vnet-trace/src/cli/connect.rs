@@ -57,7 +57,7 @@ impl Args {
         }
         let (port, sport) = (self.port, 0);
         let protocol = if self.udp { Protocol::Udp { port, sport } } else { Protocol::Tcp { port, sport } };
-        Ok(Foretelling { options: PingOptions { timeout_ms, count, ..options }, protocol })
+        Ok(Foretelling { options: PingOptions { count, timeout_ms, ..options }, protocol })
     }
 }
 

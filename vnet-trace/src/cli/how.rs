@@ -75,8 +75,7 @@ impl How {
 
 /// As ping(8): lost also when a deadline and a count were given and fewer than that came back.
 fn exit(answer: &Answer, asking: &Asking) -> Exit {
-    let short =
-        asking.deadline.is_some() && asking.count.is_some_and(|count| answer.recording.ping.received < count);
+    let short = asking.deadline.is_some() && asking.count.is_some_and(|count| answer.recording.ping.received < count);
     match answer.diagnosis.verdict {
         Verdict::Delivered if !short => Exit::Good,
         _ => Exit::Lost,

@@ -412,9 +412,8 @@ mod tests {
         let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let port = bound.local_addr().unwrap().as_socket().unwrap().port();
-        let outcome = Caller::open(&question(Protocol::Tcp { port, sport: 0 }), Manner::default())
-            .unwrap()
-            .run(&mut Patient);
+        let outcome =
+            Caller::open(&question(Protocol::Tcp { port, sport: 0 }), Manner::default()).unwrap().run(&mut Patient);
         assert_eq!((outcome.sent, outcome.received), (1, 0));
         assert!(outcome.errors.iter().all(PingError::is_refusal) && outcome.errors.len() == 1, "{:?}", outcome.errors);
     }
@@ -435,9 +434,8 @@ mod tests {
         assert_eq!((outcome.sent, outcome.received), (1, 1), "{:?}", outcome.errors);
         assert_eq!(echo.join().unwrap(), cookie(id));
         // The service has ended: nobody is there any more.
-        let outcome = Caller::open(&question(Protocol::Udp { port, sport: 0 }), Manner::default())
-            .unwrap()
-            .run(&mut Patient);
+        let outcome =
+            Caller::open(&question(Protocol::Udp { port, sport: 0 }), Manner::default()).unwrap().run(&mut Patient);
         assert_eq!((outcome.sent, outcome.received), (1, 0));
         assert_eq!(outcome.errors.first().and_then(|error| error.icmp), Some((3, 3)), "{:?}", outcome.errors);
     }

@@ -258,7 +258,8 @@ fn of_segment(ip: &Ip, tcp: Tcp, (port, sport): (u16, u16), key: &Key, learned: 
 fn of_datagram(ip: &Ip, udp: Udp, (port, sport): (u16, u16), key: &Key, learned: &Learned) -> Option<Identity> {
     let Udp { ports, cookie: carried } = udp;
     let back = (SocketAddr::new(ip.dst, ports.dst), SocketAddr::new(ip.src, ports.src));
-    let between = |from: u16, to: u16, address: IpAddr| to == port && (near(from, sport) || sport == 0 && key.knows(address));
+    let between =
+        |from: u16, to: u16, address: IpAddr| to == port && (near(from, sport) || sport == 0 && key.knows(address));
     // The answer first: an echo service sends our own cookie back.
     if learned.flows.contains(&back) || between(ports.dst, ports.src, ip.src) {
         Some(Identity::new(Role::Reply, None))

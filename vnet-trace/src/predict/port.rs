@@ -59,12 +59,10 @@ pub fn takes(netns: &Netns, socket: &Socket, device: Device, dst: IpAddr, protoc
         _ => false,
     };
     let vrf = fib::vrf_of(netns, Some(device.ifindex)).map(|(vrf, _)| vrf);
+    let key = if protocol == 6 { "net.ipv4.tcp_l3mdev_accept" } else { "net.ipv4.udp_l3mdev_accept" };
     let by_device = match socket.device {
         Some(bound) => bound == device.ifindex || Some(bound) == vrf,
-        None => {
-            let key = if protocol == 6 { "net.ipv4.tcp_l3mdev_accept" } else { "net.ipv4.udp_l3mdev_accept" };
-            vrf.is_none() || netns.sysctl(key) == Some(1)
-        }
+        None => vrf.is_none() || netns.sysctl(key) == Some(1),
     };
     by_address && by_device
 }

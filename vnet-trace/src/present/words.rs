@@ -169,7 +169,8 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
         }
         Action::Rewritten { from, to, ports, rule: by } => {
             let (before, after) = ports.unwrap_or_default();
-            let sides = [("source", (from.0, before.0), (to.0, after.0)), ("destination", (from.1, before.1), (to.1, after.1))];
+            let sides =
+                [("source", (from.0, before.0), (to.0, after.0)), ("destination", (from.1, before.1), (to.1, after.1))];
             let changed = sides.into_iter().filter(|(_, from, to)| from != to);
             let parts: Vec<String> = changed
                 .map(|(side, from, to)| match (from.1, to.1) {

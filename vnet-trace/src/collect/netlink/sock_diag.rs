@@ -89,7 +89,10 @@ mod tests {
         let port = listener.local_addr().unwrap().as_socket().unwrap().port();
         let sockets = Channel::open(PROTOCOL).and_then(|mut channel| read(&mut channel, 6, false)).unwrap().items;
         let found = sockets.iter().find(|socket| socket.port == port).expect("the listener");
-        assert_eq!((found.local, found.listening, found.rx_queue, found.rx_limit), ([127, 0, 0, 1].into(), true, 0, Some(7)));
+        assert_eq!(
+            (found.local, found.listening, found.rx_queue, found.rx_limit),
+            ([127, 0, 0, 1].into(), true, 0, Some(7))
+        );
     }
 
     #[test]

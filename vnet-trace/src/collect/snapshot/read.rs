@@ -15,7 +15,8 @@ use super::workers::{each, processors};
 use super::{Depth, Request, SnapshotError, gap};
 use crate::collect::modules::Modules;
 use crate::collect::netlink::{
-    self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, sock_diag, vlan, xfrm,
+    self, Channel, Dump, NetlinkError, address, conntrack, fdb, filter, neigh, qdisc, route, rule, sock_diag, vlan,
+    xfrm,
 };
 use crate::collect::netns::NetnsError;
 use crate::collect::netns::find::Candidate;

@@ -259,7 +259,9 @@ mod tests {
     #[test]
     fn silent_when_the_source_is_rewritten_as_well() {
         let rules = "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.0.0.3/32 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.2:80\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n";
-        assert!(World::switch().forwarding("c", 1).iptables("c", rules).ask("a", "10.0.0.3").connect(8080).is_silent(check));
+        assert!(
+            World::switch().forwarding("c", 1).iptables("c", rules).ask("a", "10.0.0.3").connect(8080).is_silent(check)
+        );
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     let title = match elsewhere {
         Some(address) if address.is_loopback() => {
-            format!("let the service listen on 0.0.0.0 (or ::) instead of {address}: it is told so in its own configuration")
+            format!(
+                "let the service listen on 0.0.0.0 (or ::) instead of {address}: it is told so in its own configuration"
+            )
         }
         Some(address) => format!("let the service listen on the address that is asked for, or ask for {address}"),
         None if bound.is_some() => "unbind the service from that device".to_owned(),
