@@ -102,18 +102,63 @@ fn duplicate_address_detection_is_not_ours() {
     assert_eq!(identify(&solicitation(src), &key()).unwrap().role, Role::ArpRequest);
 }
 
+/// A segment between two ports with these flags, this sequence number and this acknowledgment.
+fn segment(ports: (u16, u16), flags: &str, seq: u32, ack: u32) -> Packet {
+    let mut bytes = Vec::new();
+    let builder = PacketBuilder::ipv4(ASKER, OWNER, 64).tcp(ports.0, ports.1, seq, 0);
+    match flags {
+        "S" => builder.syn().write(&mut bytes, &[]),
+        "SA" => builder.syn().ack(ack).write(&mut bytes, &[]),
+        "RA" => builder.rst().ack(ack).write(&mut bytes, &[]),
+        "R" => builder.rst().write(&mut bytes, &[]),
+        _ => builder.ack(ack).write(&mut bytes, &[]),
+    }
+    .unwrap();
+    ipv4(&bytes)
+}
+
 #[test]
-fn ports_tell_both_directions() {
+fn flags_and_ports_tell_what_opens_accepts_and_refuses() {
     let key = Key { protocol: Protocol::Tcp { port: 80, sport: 40000 }, ..key() };
-    let segment = |src, dst| {
+    let role = |packet: &Packet| identify(packet, &key).map(|identity| identity.role);
+    assert_eq!(role(&segment((40000, 80), "S", 7, 0)), Some(Role::Request));
+    assert_eq!(role(&segment((80, 40000), "SA", 1, 8)), Some(Role::Reply));
+    assert_eq!(role(&segment((80, 40000), "RA", 0, 8)), Some(Role::Reset));
+    // Of an established connection, of a strange one, and the reset by which we end it ourselves.
+    assert_eq!(role(&segment((40000, 80), "A", 8, 2)), None);
+    assert_eq!(role(&segment((40001, 80), "S", 7, 0)), None);
+    assert_eq!(role(&segment((40000, 80), "R", 8, 0)), None);
+    assert_eq!(role(&ipv4(&request(ID, &[]))), None);
+}
+
+#[test]
+fn a_connection_is_followed_through_nat_by_its_first_number() {
+    let mut sieve = Sieve::new(Key { protocol: Protocol::Tcp { port: 80, sport: 40000 }, ..key() });
+    let mut role = |packet: &Packet| sieve.admit(packet).map(|identity| identity.role);
+    assert_eq!(role(&segment((1024, 8080), "S", 7, 0)), None, "nothing is known of it yet");
+    assert_eq!(role(&segment((40000, 80), "S", 7, 0)), Some(Role::Request));
+    assert_eq!(role(&segment((1024, 8080), "S", 7, 0)), Some(Role::Request));
+    assert_eq!(role(&segment((8080, 1024), "SA", 99, 8)), Some(Role::Reply));
+    assert_eq!(role(&segment((8080, 1024), "RA", 0, 8)), Some(Role::Reset));
+    assert_eq!(role(&segment((8080, 1024), "SA", 99, 9)), None);
+}
+
+#[test]
+fn a_datagram_is_ours_by_cookie_and_its_answer_by_where_it_went() {
+    let mut sieve = Sieve::new(Key { protocol: Protocol::Udp { port: 53, sport: 40000 }, ..key() });
+    let mut role = |src: [u8; 4], dst: [u8; 4], ports: (u16, u16), payload: &[u8]| {
         let mut bytes = Vec::new();
-        PacketBuilder::ipv4(ASKER, OWNER, 64).tcp(src, dst, 0, 0).write(&mut bytes, &[]).unwrap();
-        ipv4(&bytes)
+        PacketBuilder::ipv4(src, dst, 64).udp(ports.0, ports.1).write(&mut bytes, payload).unwrap();
+        sieve.admit(&ipv4(&bytes)).map(|identity| identity.role)
     };
-    assert_eq!(identify(&segment(40000, 80), &key).unwrap().role, Role::Request);
-    assert_eq!(identify(&segment(80, 40000), &key).unwrap().role, Role::Reply);
-    assert!(identify(&segment(40001, 80), &key).is_none());
-    assert!(identify(&ipv4(&request(ID, &[])), &key).is_none());
+    let ours = cookie(ID);
+    assert_eq!(role(OWNER, ASKER, (5353, 1024), &[]), None);
+    assert_eq!(role(ASKER, OWNER, (40000, 53), &ours), Some(Role::Request));
+    assert_eq!(role(ASKER, OWNER, (1024, 5353), &ours), Some(Role::Request));
+    assert_eq!(role(OWNER, ASKER, (5353, 1024), &[]), Some(Role::Reply));
+    // An echo service sends the cookie back.
+    assert_eq!(role(OWNER, ASKER, (5353, 1024), &ours), Some(Role::Reply));
+    assert_eq!(role(OWNER, ASKER, (5353, 1025), &[]), None);
 }
 
 #[test]
