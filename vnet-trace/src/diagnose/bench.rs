@@ -47,6 +47,7 @@ pub struct World {
     snapshot: Snapshot,
     question: Question,
     faults: Vec<Fault>,
+    sent: u32,
 }
 
 /// What a rule said, in words that are short to compare.
@@ -81,7 +82,7 @@ impl World {
             icmp_id: 1,
             protocol: Protocol::Echo,
         };
-        let mut world = Self { snapshot: Snapshot::default(), question, faults: Vec::new() };
+        let mut world = Self { snapshot: Snapshot::default(), question, faults: Vec::new(), sent: 0 };
         world.netns(".");
         world
     }
@@ -98,6 +99,11 @@ impl World {
     /// Asks for a TCP port instead.
     pub fn connect(self, port: u16) -> Self {
         self.question(|question| question.protocol = Protocol::Tcp { port, sport: 40000 })
+    }
+
+    /// Requests that were sent, and that nobody answered.
+    pub fn sent(self, sent: u32) -> Self {
+        Self { sent, ..self }
     }
 
     /// A TCP socket that listens.
@@ -568,7 +574,7 @@ impl World {
             after: None,
             events: Vec::new(),
             frames: Vec::new(),
-            ping: PingOutcome::default(),
+            ping: PingOutcome { sent: self.sent, ..PingOutcome::default() },
             answers: Vec::new(),
             sight: Sight::default(),
             timing: Timing::default(),

@@ -47,8 +47,21 @@ mod tests {
     use crate::diagnose::bench::World;
     use crate::model::question::Protocol;
 
+    /// b asks itself, where a socket takes datagrams on port 53.
     fn asked() -> World {
-        World::cable().question(|question| question.protocol = Protocol::Udp { port: 53, sport: 40000 })
+        World::cable()
+            .ask("b", "10.0.0.2")
+            .question(|question| question.protocol = Protocol::Udp { port: 53, sport: 40000 })
+            .listen("b", "0.0.0.0", 53)
+            .space("b", |space| {
+                space.sockets_of = Some(17);
+                space.sockets[0].protocol = 17;
+            })
+    }
+
+    #[test]
+    fn fires_when_a_socket_takes_it_and_says_nothing() {
+        assert!(asked().sent(1).note(check).is_some_and(|said| said.contains("a socket in b")));
     }
 
     #[test]
@@ -57,7 +70,17 @@ mod tests {
     }
 
     #[test]
+    fn silent_when_it_was_not_seen_to_arrive() {
+        assert_eq!(asked().ask("a", "10.0.0.2").sent(1).note(check), None);
+    }
+
+    #[test]
+    fn silent_when_no_socket_takes_it() {
+        assert_eq!(asked().space("b", |space| space.sockets.clear()).sent(1).note(check), None);
+    }
+
+    #[test]
     fn silent_when_connections_are_asked_for() {
-        assert_eq!(World::cable().connect(53).note(check), None);
+        assert_eq!(asked().connect(53).sent(1).note(check), None);
     }
 }
