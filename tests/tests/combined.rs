@@ -13,8 +13,10 @@
 //!
 //! Each step is a lab of its own: the setup, with the fixes so far behind it, and the fault that is now first. Two chains are
 //! run, one with the tool's commands for that fault alone and one with the file's own. At each step the tool's first fix, which
-//! carries what is known to bite next, must heal the whole network. A step that fails is left as a lab file.
+//! carries what is known to bite next, must heal the whole network. And `--prove`, asked at the first step, says which fault is
+//! next. A step that fails is left as a lab file.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -111,14 +113,21 @@ impl<'a> Chain<'a> {
             let last = at + 1 == faults.len();
             if at > 0 {
                 let then = if last { Then::OwnFix } else { Then::Nothing };
-                let answer = self.step(&format!("{at}-by-hand"), &by_hand, fault, then)?;
+                let answer = self.step(&format!("{at}-by-hand"), &by_hand, fault, then, None)?;
                 self.foretells(&answer, at)?;
             }
             if let Some(setup) = &mut by_tool {
                 // The first fix carries what is known to bite next, so it heals the whole network.
                 let then = if fault.unknowable.is_some() { Then::Nothing } else { Then::ToolFix };
-                let answer = self.step(&format!("{at}-by-tool"), setup, fault, then)?;
+                let folder = tempfile::tempdir()?;
+                let proof = folder.path().join("answer.json");
+                let with_proof = (at == 0).then_some(proof.as_path());
+                let answer = self.step(&format!("{at}-by-tool"), setup, fault, then, with_proof)?;
                 self.foretells(&answer, at)?;
+                if at == 0 {
+                    let text = std::fs::read_to_string(&proof)?;
+                    self.proves(&answer, &serde_json::from_str(&text)?)?;
+                }
                 match own_commands(&answer) {
                     commands if commands.is_empty() => *setup += &fault.fix,
                     commands => *setup += &format!("\n{}\n", commands.join("\n")),
@@ -132,8 +141,8 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// Builds a network, asks, and judges the answer.
-    fn step(&self, name: &str, setup: &str, fault: &Fault, then: Then) -> Result<Answer, Failed> {
+    /// Builds a network, asks, and judges the answer; which is proven as well if its JSON is wanted.
+    fn step(&self, name: &str, setup: &str, fault: &Fault, then: Then, proof: Option<&Path>) -> Result<Answer, Failed> {
         let path = folder()?.join(format!("{}-{name}.toml", self.file.id));
         std::fs::write(&path, self.lab(setup, fault)?)?;
         let mut command = Command::new(self.program);
@@ -142,6 +151,13 @@ impl<'a> Chain<'a> {
             Then::Nothing => drop(command.arg("--no-tool-fix")),
             Then::ToolFix => {}
             Then::OwnFix => drop(command.args(["--no-tool-fix", "--own-fix"])),
+        }
+        let asker = proof.map(|proof| proof.with_extension("sh"));
+        if let (Some(proof), Some(asker)) = (proof, &asker) {
+            let script = format!("#!/bin/sh\nexec {} \"$@\" --prove -o {}\n", self.program.display(), proof.display());
+            std::fs::write(asker, script)?;
+            std::fs::set_permissions(asker, std::fs::Permissions::from_mode(0o755))?;
+            command.arg("--program").arg(asker);
         }
         let done = command.arg(&path).output()?;
         let mut reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)
@@ -179,6 +195,24 @@ impl<'a> Chain<'a> {
         lab.insert("probe".into(), probe.clone().into());
         lab.insert("expect".into(), expect.into());
         Ok(toml::to_string(&lab)?)
+    }
+
+    /// The proof says which fault is next, also where nobody could foretell it.
+    fn proves(&self, answer: &Answer, proven: &serde_json::Value) -> Result<(), Failed> {
+        let faults = &self.file.fault;
+        let (Some(first), Some(next)) = (faults.first(), faults.get(1)) else { return Ok(()) };
+        let proof = &proven["proof"];
+        if first.same.is_some() {
+            return if proof["outcome"] == "proven" { Ok(()) } else { Err(format!("{proof:#}").into()) };
+        }
+        let to_choose = answer.primary.iter().flat_map(|primary| &primary.fixes).all(|fix| fix.risk == "needs-choice");
+        let between = proof["attempts"].as_array().into_iter().flatten().find_map(|tried| tried["between"].get(0));
+        let said = between.unwrap_or(&proof["next"])["code"].as_str();
+        match said {
+            Some(code) if code == next.cause || next.also.iter().any(|also| also == code) => Ok(()),
+            None if to_choose && proof["outcome"] == "not-helped" => Ok(()),
+            _ => Err(format!("the next fault is {}, and the proof says\n{proof:#}", next.cause).into()),
+        }
     }
 
     /// Every later fault stands in `also`, up to one that cannot be known yet.

@@ -22,6 +22,7 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod sandbox;
+mod seal;
 pub mod silence;
 pub mod spec;
 pub mod supervise;

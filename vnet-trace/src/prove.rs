@@ -8,7 +8,7 @@
 //! beyond the rebuilt network, a rebuilt network that shows another cause: each is an outcome of its own.
 //!
 //! **Nothing is left.** All of it happens in a process of its own ([`inside`]), one for each fix that is tried, because a
-//! network can be mended only once. That process ends with this one, and what it started ends with it ([`crate::lab::process`]).
+//! network can be mended only once. That process ends with this one, and what it started ends with it, whoever is killed.
 
 pub mod flows;
 pub mod inside;
@@ -21,8 +21,7 @@ use std::time::{Duration, Instant};
 use crate::ask::Answer;
 use crate::lab::export;
 use crate::lab::process::{self, Ended};
-use crate::lab::supervise::PARENT;
-use crate::model::diagnosis::{Finding, Verdict};
+use crate::model::diagnosis::{Diagnosis, Finding, Verdict};
 use crate::model::id::NetnsId;
 use crate::model::proof::{Attempt, AttemptResult, Proof, ProofOutcome, Shown};
 use crate::model::question::Protocol;
@@ -83,7 +82,7 @@ fn attempt(answer: &Answer, executable: &Path, proof: &mut Proof) -> Result<Proo
         return Err("network namespaces are made by root only".to_owned());
     }
     let scope = export::scope(&answer.recording);
-    let rebuilt = rebuild(&answer.recording, &scope, Some(primary));
+    let rebuilt = rebuild(&answer.recording, &scope, Some(primary)).map_err(|error| error.to_string())?;
     let decisive = export::decisive(&rebuilt, &answer.diagnosis);
     if let Some(missing) = decisive.or_else(|| rebuilt.missing.iter().find(|missing| missing.stand_in)) {
         return Err(format!("{} can't be rebuilt: {}", missing.what, missing.why));
@@ -101,28 +100,36 @@ fn attempt(answer: &Answer, executable: &Path, proof: &mut Proof) -> Result<Proo
     }
     let candidates: Vec<usize> =
         (0..primary.fixes.len()).filter(|at| !primary.fixes[*at].commands.is_empty()).take(FIXES).collect();
-    if candidates.is_empty() {
-        // Without a fix there is still something to show: that the loss is understood.
-        let outcome = try_one(answer, executable, &rebuilt, Vec::new())?;
-        return Ok(reproduced(primary, &rebuilt, &outcome).unwrap_or(ProofOutcome::NotHelped));
-    }
+    let mut asked = false;
     for at in candidates {
         let fix = &primary.fixes[at];
-        let mut tried =
-            Attempt { fix: at, title: fix.title.clone(), commands: Vec::new(), result: AttemptResult::Same };
-        match Translator::new(&answer.recording.before, &rebuilt.names).all(&fix.commands) {
-            Ok(commands) => tried.commands = commands,
+        let mut tried = Attempt {
+            fix: at,
+            title: fix.title.clone(),
+            commands: Vec::new(),
+            between: Vec::new(),
+            result: AttemptResult::Same,
+        };
+        let stages = stages(&fix.commands, &answer.diagnosis);
+        let in_order: Vec<String> = stages.concat();
+        let said = match Translator::new(&answer.recording.before, &rebuilt.names).all(&in_order) {
+            Ok(commands) => commands,
             Err(refusal) => {
                 tried.result = AttemptResult::Refused { why: refusal.to_string() };
                 proof.attempts.push(tried);
                 continue;
             }
-        }
-        let outcome = try_one(answer, executable, &rebuilt, tried.commands.clone())?;
-        if let Some(instead) = reproduced(primary, &rebuilt, &outcome) {
+        };
+        tried.commands.clone_from(&said);
+        let mut left = said.into_iter();
+        let stages = stages.iter().map(|stage| left.by_ref().take(stage.len()).collect()).collect();
+        let outcome = try_one(answer, executable, &rebuilt, stages)?;
+        asked = true;
+        if let Some(instead) = reproduced(answer, primary, &rebuilt, &outcome) {
             return Ok(instead);
         }
         tried.result = outcome.result.clone();
+        tried.between.clone_from(&outcome.between);
         let result = tried.result.clone();
         proof.attempts.push(tried);
         proof.effects = outcome.effects;
@@ -134,7 +141,32 @@ fn attempt(answer: &Answer, executable: &Path, proof: &mut Proof) -> Result<Proo
             _ => {}
         }
     }
+    if !asked {
+        // Without a fix that can be tried there is still something to show: that the loss is understood.
+        let outcome = try_one(answer, executable, &rebuilt, Vec::new())?;
+        return Ok(reproduced(answer, primary, &rebuilt, &outcome).unwrap_or(ProofOutcome::NotHelped));
+    }
     Ok(ProofOutcome::NotHelped)
+}
+
+/// The commands of a fix in the order in which the faults bite: those for the first fault alone, then what it takes along
+/// for each of the next ones.
+fn stages(commands: &[String], diagnosis: &Diagnosis) -> Vec<Vec<String>> {
+    let of_next = |finding: &Finding| -> Vec<String> {
+        let own = finding.fixes.first().map(|fix| fix.commands.clone()).unwrap_or_default();
+        own.into_iter().filter(|command| commands.contains(command)).collect()
+    };
+    let mut later: Vec<Vec<String>> = Vec::new();
+    for finding in &diagnosis.also {
+        let mut own = of_next(finding);
+        own.retain(|command| !later.iter().flatten().any(|placed| placed == command));
+        if !own.is_empty() {
+            later.push(own);
+        }
+    }
+    let first: Vec<String> =
+        commands.iter().filter(|command| !later.iter().flatten().any(|placed| placed == *command)).cloned().collect();
+    if first.is_empty() { vec![commands.to_vec()] } else { std::iter::once(first).chain(later).collect() }
 }
 
 fn is_on_the_way(answer: &Answer, device: crate::model::id::Device) -> bool {
@@ -145,39 +177,53 @@ fn is_on_the_way(answer: &Answer, device: crate::model::id::Device) -> bool {
 }
 
 /// What the rebuilt network showed, if it is something else than the original.
-fn reproduced(primary: &Finding, rebuilt: &Rebuilt, outcome: &Outcome) -> Option<ProofOutcome> {
+fn reproduced(answer: &Answer, primary: &Finding, rebuilt: &Rebuilt, outcome: &Outcome) -> Option<ProofOutcome> {
     let Some(shown) = &outcome.before else { return Some(ProofOutcome::NotReproduced { instead: None }) };
     let same_code = shown.code.as_deref() == Some(primary.code.as_str());
     let same_netns = shown.netns.as_deref() == Some(rebuilt.names.name(primary.place.netns));
-    if same_code && same_netns { None } else { Some(ProofOutcome::NotReproduced { instead: Some(shown.clone()) }) }
+    let dev = primary.place.device().map(|device| answer.recording.before.device_name(device));
+    if same_code && same_netns && shown.dev == dev {
+        None
+    } else {
+        Some(ProofOutcome::NotReproduced { instead: Some(shown.clone()) })
+    }
 }
 
 /// Builds, asks, mends, asks, in a process of its own.
-fn try_one(answer: &Answer, executable: &Path, rebuilt: &Rebuilt, fix: Vec<String>) -> Result<Outcome, String> {
+fn try_one(answer: &Answer, executable: &Path, rebuilt: &Rebuilt, stages: Vec<Vec<String>>) -> Result<Outcome, String> {
     let question = &answer.recording.question;
     let job = Job {
         script: rebuilt.script.clone(),
         netns: (question.netns != NetnsId(0)).then(|| rebuilt.names.name(question.netns).to_owned()),
         question: question.clone(),
-        fix,
+        stages,
     };
     let failed = |error: std::io::Error| format!("the process for it can't be run: {error}");
-    let json = serde_json::to_vec(&job).map_err(|error| error.to_string())?;
-    let mut input = tempfile::tempfile().map_err(failed)?;
-    input.write_all(&json).and_then(|()| input.rewind()).map_err(failed)?;
+    let mut line = serde_json::to_vec(&job).map_err(|error| error.to_string())?;
+    line.push(b'\n');
     let mut output = tempfile::tempfile().map_err(failed)?;
-    nix::sys::prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
     process::catch_interrupts().map_err(failed)?;
-    let child = Command::new(executable)
+    let mut child = Command::new(executable)
         .args(["lab", "prove", "--inside"])
-        .env(PARENT, std::process::id().to_string())
-        .stdin(input)
+        .stdin(Stdio::piped())
         .stdout(output.try_clone().map_err(failed)?)
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    let ended = process::wait_gently(child, DEADLINE).map_err(failed)?;
-    process::end_descendants(&[]);
+    let leash = child.stdin.take();
+    let ended = std::thread::scope(|scope| {
+        // The pipe stays open until the process has ended: what is inside ends with it.
+        let writing = scope.spawn(move || {
+            let mut leash = leash;
+            // Nobody reads a job for which no sandbox could be made; the outcome says so.
+            let _ = leash.as_mut().map(|leash| leash.write_all(&line));
+            leash
+        });
+        let ended = process::wait(child, Some(DEADLINE));
+        drop(writing.join());
+        ended
+    })
+    .map_err(failed)?;
     let mut text = String::new();
     output.rewind().and_then(|()| output.read_to_string(&mut text)).map_err(failed)?;
     match ended {

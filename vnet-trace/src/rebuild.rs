@@ -25,6 +25,7 @@ pub mod neigh;
 pub mod netfilter;
 pub mod outside;
 pub mod ovs;
+pub mod plain;
 pub mod port;
 pub mod redact;
 pub mod route;
@@ -43,6 +44,7 @@ use crate::model::recording::Recording;
 use crate::model::snapshot::{Link, Netns, Snapshot};
 
 use names::Names;
+use plain::Unwritable;
 use scope::Scope;
 use script::Script;
 
@@ -129,8 +131,10 @@ impl<'a> Work<'a> {
 
 /// Makes the script for what belongs to `scope`. A program that is named as the `cause` of the loss gets a
 /// stand-in, if it can't be rebuilt itself.
-pub fn rebuild(recording: &Recording, scope: &Scope, cause: Option<&Finding>) -> Rebuilt {
+/// Nothing is made of a recording that has words which are more than that to a shell.
+pub fn rebuild(recording: &Recording, scope: &Scope, cause: Option<&Finding>) -> Result<Rebuilt, Unwritable> {
     let snapshot = &recording.before;
+    plain::check(snapshot, scope)?;
     let names = Names::of(snapshot, scope);
     let mut work = Work {
         recording,
@@ -168,5 +172,5 @@ pub fn rebuild(recording: &Recording, scope: &Scope, cause: Option<&Finding>) ->
     stand_in::programs(&mut work);
     outside::hide(&mut work);
     address::settle(&mut work);
-    Rebuilt { script: work.script.finish(), needs: work.needs, names, missing: work.missing }
+    Ok(Rebuilt { script: work.script.finish(), needs: work.needs, names, missing: work.missing })
 }

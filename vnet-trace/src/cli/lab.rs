@@ -53,9 +53,12 @@ enum Action {
     /// Internal: one try at a proof, in the process that is its sandbox; the job comes on standard input
     #[command(hide = true)]
     Prove {
-        /// Internal
-        #[arg(long, required = true)]
+        /// Internal: make the sandbox
+        #[arg(long, required_unless_present = "first")]
         inside: bool,
+        /// Internal: this is the first process in the sandbox
+        #[arg(long)]
+        first: bool,
     },
     /// Make a lab of a recording: the network that it shows, the question, the answer, the fix
     Export(ExportArgs),
@@ -146,7 +149,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         Action::Run(args) if args.inside => run_inside(&args),
         Action::Run(args) => run_labs(&args),
-        Action::Prove { .. } => prove_inside(),
+        Action::Prove { first, .. } => prove_inside(first),
         Action::Export(args) => export(&args),
         Action::Shell { lab, inside } => shell(&lab, inside),
     }
@@ -174,12 +177,12 @@ fn list(named: &[OsString], source: bool, unmet: bool, json: bool) -> Result<Exi
     Ok(Exit::Good)
 }
 
-fn prove_inside() -> Result<Exit, Failure> {
-    if !supervise::bind_to_parent()? {
-        return Ok(Exit::Trouble);
+fn prove_inside(first: bool) -> Result<Exit, Failure> {
+    if !first {
+        let good = prove::inside::enter()?;
+        return Ok(if good { Exit::Good } else { Exit::Trouble });
     }
-    let job = serde_json::from_reader(std::io::stdin().lock())?;
-    let outcome = prove::inside::run(&job);
+    let outcome = prove::inside::first()?;
     writeln!(std::io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
     Ok(Exit::Good)
 }

@@ -14,6 +14,7 @@ use crate::model::id::NetnsId;
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
 use crate::model::recording::Recording;
 use crate::predict::predict;
+use crate::rebuild::plain::Unwritable;
 use crate::rebuild::redact::Redaction;
 use crate::rebuild::scope::Scope;
 use crate::rebuild::translate::Translator;
@@ -46,6 +47,9 @@ pub enum ExportError {
         /// What decides.
         missing: Box<Missing>,
     },
+    /// It has words that are no plain words.
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
     /// The lab file can't be written as TOML.
     #[error("the lab can't be written as TOML")]
     Toml(#[from] toml::ser::Error),
@@ -114,7 +118,7 @@ pub fn export(id: &str, recording: &Recording, diagnosis: &Diagnosis, naming: Na
         return Err(ExportError::Undecided);
     }
     let scope = scope(recording);
-    let rebuilt = rebuild(recording, &scope, diagnosis.primary.as_ref());
+    let rebuilt = rebuild(recording, &scope, diagnosis.primary.as_ref())?;
     if let Some(missing) = decisive(&rebuilt, diagnosis) {
         return Err(ExportError::Missing { missing: Box::new(missing.clone()) });
     }

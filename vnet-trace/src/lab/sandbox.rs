@@ -21,7 +21,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 
-use super::process;
+use super::{process, seal};
 
 /// Mounts below /sys that a fresh sysfs would hide and the tool under test needs.
 const KEPT_BELOW_SYS: [&str; 3] = ["/sys/kernel/tracing", "/sys/kernel/debug", "/sys/kernel/security"];
@@ -55,6 +55,25 @@ pub enum SandboxError {
 impl Sandbox {
     /// Moves the calling thread into a fresh lab root and makes the process the subreaper of what is started there.
     pub fn enter() -> Result<Self, SandboxError> {
+        // Absent before; `ip netns add` would make it just so.
+        let _ = std::fs::create_dir_all("/run/netns");
+        Self::make(CloneFlags::empty(), || Ok(()))
+    }
+
+    /// As [`Sandbox::enter`], for networks that somebody else described: of the machine's files only what is under /run and
+    /// /tmp can be written, and there the sandbox has its own ([`super::seal`]). What is started next is the first process
+    /// of a PID namespace, and has to call [`Sandbox::joined`].
+    pub fn enter_sealed() -> Result<Self, SandboxError> {
+        Self::make(CloneFlags::CLONE_NEWPID, seal::files)
+    }
+
+    /// For the first process in a sealed sandbox, which is in it by birth.
+    pub fn joined() -> Result<Self, SandboxError> {
+        seal::processes()?;
+        Ok(Self { _of_this_thread: PhantomData })
+    }
+
+    fn make(more: CloneFlags, seal: impl FnOnce() -> Result<(), SandboxError>) -> Result<Self, SandboxError> {
         static MADE: AtomicBool = AtomicBool::new(false);
         if MADE.swap(true, Ordering::Relaxed) {
             return Err(SandboxError::Second);
@@ -62,13 +81,12 @@ impl Sandbox {
         let step = |step| move |source| SandboxError::Step { step, source };
 
         nix::sys::prctl::set_child_subreaper(true).map_err(step("become the parent of orphans"))?;
-        // Absent before; `ip netns add` would make it just so.
-        let _ = std::fs::create_dir_all("/run/netns");
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | more)
             .map_err(step("make a network and a mount namespace"))?;
         // Else the mounts below would appear in the machine's own mount namespace.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(step("make all mounts private"))?;
+        seal()?;
         mount(Some("lab"), "/run/netns", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
             .map_err(step("mount a private /run/netns"))?;
         let kept: Vec<_> = KEPT_BELOW_SYS

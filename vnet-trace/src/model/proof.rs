@@ -75,6 +75,10 @@ pub struct Attempt {
     pub title: String,
     /// The commands as they were carried out in the rebuilt network.
     pub commands: Vec<String>,
+    /// What stopped the packet in between, when only the commands for the faults before it had been carried out: the
+    /// faults that a fix of the first one alone would lead to, in order.
+    #[serde(default)]
+    pub between: Vec<Shown>,
     /// What came of it.
     pub result: AttemptResult,
 }

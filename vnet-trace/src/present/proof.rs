@@ -24,6 +24,14 @@ pub fn word(outcome: &ProofOutcome) -> &'static str {
 /// The outcome in one sentence.
 pub fn sentence(proof: &Proof) -> String {
     match &proof.outcome {
+        ProofOutcome::Proven { fix } if !between(proof, *fix).is_empty() => {
+            let next: Vec<String> = between(proof, *fix).iter().map(shown).collect();
+            format!(
+                "in a rebuilt copy of the network the same loss appeared; once it is mended alone, the next fault is {}; with \
+                 this fix the question was answered",
+                next.join("; and then ")
+            )
+        }
         ProofOutcome::Proven { .. } => {
             "in a rebuilt copy of the network the same loss appeared, and with this fix the question was answered"
                 .to_owned()
@@ -49,6 +57,12 @@ pub fn sentence(proof: &Proof) -> String {
         }
         ProofOutcome::NotPossible { why } => format!("not possible here: {why}"),
     }
+}
+
+/// What stopped the packet while the fix had been carried out in part.
+fn between(proof: &Proof, fix: usize) -> &[Shown] {
+    let tried = proof.attempts.iter().find(|attempt| attempt.fix == fix);
+    tried.map_or(&[], |attempt| attempt.between.as_slice())
 }
 
 fn shown(shown: &Shown) -> String {
@@ -153,7 +167,14 @@ fn attempt_json(attempt: &Attempt) -> Value {
         AttemptResult::Failed { .. } => "failed",
         AttemptResult::Refused { .. } => "refused",
     };
-    json!({"fix": attempt.fix, "title": attempt.title, "commands": attempt.commands, "result": word, "text": result(attempt)})
+    json!({
+        "fix": attempt.fix,
+        "title": attempt.title,
+        "commands": attempt.commands,
+        "between": attempt.between.iter().map(shown_json).collect::<Vec<_>>(),
+        "result": word,
+        "text": result(attempt),
+    })
 }
 
 fn shown_json(shown: &Shown) -> Value {
@@ -182,7 +203,7 @@ mod tests {
             ProofOutcome::Proven { fix: 0 },
             ProofOutcome::NextFault { fix: 0, next: next.clone() },
             ProofOutcome::NotHelped,
-            ProofOutcome::NotReproduced { instead: Some(next) },
+            ProofOutcome::NotReproduced { instead: Some(next.clone()) },
             ProofOutcome::NotReproduced { instead: None },
             ProofOutcome::NotPossible { why: "a reason".to_owned() },
         ] {
@@ -193,6 +214,7 @@ mod tests {
                     fix: 0,
                     title: "a fix".to_owned(),
                     commands: vec!["false".to_owned()],
+                    between: vec![next.clone()],
                     result,
                 }],
                 effects: vec![Effect {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::model::id::NetnsId;
 use crate::model::snapshot::{Netns, Snapshot};
 
+use super::plain;
 use super::scope::Scope;
 
 /// Names by namespace.
@@ -24,10 +25,11 @@ impl Names {
             snapshot.namespaces.iter().filter(|netns| netns.id != NetnsId(0) && scope.namespaces.contains(&netns.id))
         };
         // Names that exist come first, so that a made one never takes one.
-        for netns in others().filter(|netns| netns.named) {
+        let keeps = |netns: &Netns| netns.named && plain::is_name(&netns.name);
+        for netns in others().filter(|netns| keeps(netns)) {
             names.by_id.insert(netns.id, netns.name.clone());
         }
-        for netns in others().filter(|netns| !netns.named) {
+        for netns in others().filter(|netns| !keeps(netns)) {
             let wish = wish(netns);
             let mut name = wish.clone();
             let mut number = 2;
@@ -43,6 +45,12 @@ impl Names {
     /// The name; `.` for the sandbox's own.
     pub fn name(&self, netns: NetnsId) -> &str {
         self.by_id.get(&netns).map_or(".", String::as_str)
+    }
+
+    /// How a namespace is called here that has another name, or the same, under /run/netns in the original.
+    pub fn renamed(&self, snapshot: &Snapshot, original: &str) -> Option<&str> {
+        let found = snapshot.namespaces.iter().find(|netns| netns.named && netns.name == original)?;
+        self.by_id.get(&found.id).map(String::as_str)
     }
 
     /// The namespace of that name.

@@ -7,6 +7,9 @@ use crate::model::id::NetnsId;
 
 use super::names::Names;
 
+/// Ends a text for a program. Whatever has it on a line of its own is refused ([`super::plain`]).
+pub const END: &str = "END_OF_RULES";
+
 /// From so many commands on, a batch is easier to read than lines.
 const BATCH: usize = 3;
 
@@ -83,8 +86,6 @@ impl Script {
 
     /// A program there that reads `text` from its standard input.
     pub fn feed(&mut self, netns: NetnsId, command: &str, text: &str) {
-        // Nobody writes this word on a line of its own.
-        const END: &str = "END_OF_RULES";
         self.run(netns, &format!("{command} <<'{END}'\n{}\n{END}", text.trim_end()));
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnose::case::quote;
 use crate::model::id::{Device, NetnsId};
 use crate::model::snapshot::Netns;
 
@@ -143,7 +144,8 @@ fn changed(work: &mut Work<'_>, netns: &Netns) {
     }
     for (value, keys) in groups {
         let keys = if let [one] = keys.as_slice() { (*one).to_owned() } else { format!("{{{}}}", keys.join(",")) };
-        work.script.run(netns.id, &format!("sysctl -qw net.ipv4.conf.{{{}}}.{keys}={value}", PLACES.join(",")));
+        work.script
+            .run(netns.id, &format!("sysctl -qw net.ipv4.conf.{{{}}}.{keys}={}", PLACES.join(","), quote(value)));
     }
     write(work, netns.id, &single);
 }
@@ -204,8 +206,7 @@ fn write(work: &mut Work<'_>, netns: NetnsId, settings: &[(String, String)]) {
         last.insert(name, at);
     }
     let kept = settings.iter().enumerate().filter(|(at, (name, _))| last.get(name.as_str()) == Some(at));
-    let words: Vec<String> =
-        kept.map(|(_, (name, value))| crate::diagnose::case::quote(&format!("{name}={value}"))).collect();
+    let words: Vec<String> = kept.map(|(_, (name, value))| quote(&format!("{name}={value}"))).collect();
     for some in words.chunks(8) {
         work.script.run(netns, &format!("sysctl -qw {}", some.join(" ")));
     }

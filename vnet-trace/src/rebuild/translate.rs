@@ -2,8 +2,12 @@
 //!
 //! A fix is a list of shell lines that somebody else's machine will run. Here each is taken apart: a known program, in a
 //! namespace that is rebuilt, without anything that the shell would read as more than words. Whatever else it is, it is
-//! refused. Two things are said differently: a namespace that was reached by a path is reached by its name, and a rule's
+//! refused; what each program may be told is in [`confine`]. Two things are said differently: a namespace that was reached by a path is reached by its name, and a rule's
 //! handle, which the kernel gave to the original, is looked up by the rule's place in its chain.
+
+mod confine;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
@@ -11,6 +15,8 @@ use crate::diagnose::case::quote;
 use crate::model::id::NetnsId;
 use crate::model::netfilter::Family;
 use crate::model::snapshot::Snapshot;
+
+use confine::{Known, confine};
 
 use super::names::Names;
 
@@ -36,6 +42,9 @@ const PROGRAMS: &[&str] = &[
     "ovs-vsctl",
     "ovs-ofctl",
 ];
+
+/// Words that stand for something that a person has to choose.
+const CHOICES: &[&str] = &["GATEWAY", "ADDRESS", "DEVICE", "PREFIX", "REMOTE"];
 
 /// Why a command is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +75,12 @@ pub enum Refusal {
         /// The argument.
         argument: String,
     },
+    /// It changes a device that is not there.
+    #[error("`{device}` is no device of the rebuilt network there")]
+    Device {
+        /// Its name.
+        device: String,
+    },
     /// It leaves something to be filled in.
     #[error("`{command}` leaves something to be chosen")]
     Choice {
@@ -79,13 +94,33 @@ pub struct Translator<'a> {
     snapshot: &'a Snapshot,
     names: &'a Names,
     /// Namespaces that earlier commands have made.
-    made: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    /// Devices that earlier commands have made; where they are by now is not followed.
+    devices: BTreeSet<String>,
+}
+
+/// What a command may name that works in one of the namespaces.
+struct At<'a> {
+    translator: &'a Translator<'a>,
+    netns: String,
+}
+
+impl Known for At<'_> {
+    fn netns(&self, name: &str) -> Option<String> {
+        self.translator.known(name).ok()
+    }
+
+    fn device(&self, name: &str) -> bool {
+        let Translator { snapshot, names, devices, .. } = self.translator;
+        let space = names.id(&self.netns).and_then(|id| snapshot.netns(id));
+        devices.contains(name) || space.is_some_and(|space| space.link_by_name(name).is_some())
+    }
 }
 
 impl<'a> Translator<'a> {
     /// For a rebuilt network.
     pub fn new(snapshot: &'a Snapshot, names: &'a Names) -> Self {
-        Self { snapshot, names, made: BTreeSet::new() }
+        Self { snapshot, names, namespaces: BTreeSet::new(), devices: BTreeSet::new() }
     }
 
     /// All commands of a fix, in order.
@@ -94,7 +129,8 @@ impl<'a> Translator<'a> {
     }
 
     fn one(&mut self, command: &str) -> Result<String, Refusal> {
-        let mut words = split(command).ok_or_else(|| Refusal::Shell { command: command.to_owned() })?;
+        let shell = || Refusal::Shell { command: command.to_owned() };
+        let mut words = split(command).ok_or_else(shell)?;
         let mut netns = ".".to_owned();
         loop {
             let inside = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -108,30 +144,41 @@ impl<'a> Translator<'a> {
             netns = name;
             words.drain(..taken);
         }
-        let (program, arguments) = words.split_first().ok_or_else(|| Refusal::Shell { command: command.to_owned() })?;
-        if !PROGRAMS.contains(&program.as_str()) {
-            return Err(Refusal::Program { program: program.clone() });
+        if words.is_empty() {
+            return Err(shell());
         }
-        if arguments.iter().any(|argument| matches!(argument.as_str(), "GATEWAY" | "ADDRESS" | "DEVICE" | "PREFIX")) {
+        let program = words.remove(0);
+        if !PROGRAMS.contains(&program.as_str()) {
+            return Err(Refusal::Program { program });
+        }
+        if words.iter().any(|word| CHOICES.contains(&word.as_str())) {
             return Err(Refusal::Choice { command: command.to_owned() });
         }
-        self.confined(program, arguments)?;
         let there = if netns == "." { String::new() } else { format!("ip netns exec {} ", quote(&netns)) };
-        let handle = self.handle(program, arguments, &netns, &there);
+        let handle = self.handle(&program, &words, &netns, &there);
+        // `-n` moves where devices are looked for.
+        let at = match words.as_slice() {
+            [option, name, ..] if matches!(option.as_str(), "-n" | "-netns") => self.known(name)?,
+            _ => netns,
+        };
+        let made = confine(&program, &mut words, &At { translator: self, netns: at })?;
+        self.namespaces.extend(made.netns);
+        self.devices.extend(made.devices);
         let mut line = format!("{there}{program}");
-        for (at, argument) in arguments.iter().enumerate() {
+        for (at, word) in words.iter().enumerate() {
             line.push(' ');
             match &handle {
                 Some((place, text)) if *place == at => line.push_str(text),
-                _ => line.push_str(&quote(argument)),
+                _ => line.push_str(&quote(word)),
             }
         }
         Ok(line)
     }
 
+    /// A namespace under /run/netns, as it is called here.
     fn known(&self, name: &str) -> Result<String, Refusal> {
-        let known = !name.contains('/') && (self.names.id(name).is_some() || self.made.contains(name));
-        if known { Ok(name.to_owned()) } else { Err(Refusal::Netns { netns: name.to_owned() }) }
+        let here = self.names.renamed(self.snapshot, name).or_else(|| self.namespaces.get(name).map(String::as_str));
+        here.map(str::to_owned).ok_or_else(|| Refusal::Netns { netns: name.to_owned() })
     }
 
     fn by_path(&self, path: &str) -> Result<String, Refusal> {
@@ -141,38 +188,6 @@ impl<'a> Translator<'a> {
             Some((id, name)) if name != "." || id == NetnsId(0) => Ok(name.to_owned()),
             _ => Err(Refusal::Netns { netns: path.to_owned() }),
         }
-    }
-
-    /// Whether a program stays inside with these arguments.
-    fn confined(&mut self, program: &str, arguments: &[String]) -> Result<(), Refusal> {
-        for argument in arguments {
-            confined(program, argument)?;
-        }
-        let whole = || Refusal::Argument { program: program.to_owned(), argument: arguments.join(" ") };
-        if program == "sysctl"
-            && !arguments.iter().filter(|argument| !argument.starts_with('-')).all(|key| key.starts_with("net."))
-        {
-            return Err(whole());
-        }
-        if !matches!(program, "ip" | "tc" | "bridge") {
-            return Ok(());
-        }
-        if let Some(at) = arguments.iter().position(|argument| argument == "-n" || argument == "-netns") {
-            self.known(arguments.get(at + 1).map_or("", String::as_str))?;
-        }
-        for pair in arguments.windows(2) {
-            match (pair[0].as_str(), pair[1].as_str()) {
-                ("netns", "add") => {
-                    let name = arguments.last().filter(|name| !name.contains('/')).ok_or_else(whole)?;
-                    self.made.insert(name.clone());
-                }
-                // `link set DEV netns NAME`; anything else would start programs or take namespaces away.
-                ("netns", name) => drop(self.known(name)?),
-                ("vrf", "exec") => return Err(whole()),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// `handle N` or `position N` of an nft command: where the number stands, and how to find out what it is there.
@@ -192,28 +207,6 @@ impl<'a> Translator<'a> {
         // Rules are what is indented twice and has a handle.
         Some((at, format!("$({list} | sed -n 's/^\\t\\t.* # handle \\([0-9]*\\)$/\\1/p' | sed -n {place}p)")))
     }
-}
-
-/// Files, and options that read them or start programs.
-fn confined(program: &str, argument: &str) -> Result<(), Refusal> {
-    let refuse = || Refusal::Argument { program: program.to_owned(), argument: argument.to_owned() };
-    let path =
-        argument.starts_with('/') || argument.contains("..") || argument.starts_with('~') || argument.contains("file:");
-    let option = match program {
-        "ip" | "tc" | "bridge" => {
-            matches!(argument, "-b" | "-batch" | "-force" | "-a" | "-all" | "object" | "obj" | "pinned")
-        }
-        "nft" => matches!(argument, "-f" | "--file" | "-I" | "--includepath" | "-i" | "include"),
-        "sysctl" => matches!(argument, "-p" | "--load" | "--system" | "-a"),
-        "ovs-vsctl" | "ovs-ofctl" => {
-            argument.starts_with("--db")
-                || argument.starts_with("tcp:")
-                || argument.starts_with("ssl:")
-                || argument.starts_with("unix:")
-        }
-        _ => argument.starts_with("--modprobe") || argument == "-M",
-    };
-    if path || option { Err(refuse()) } else { Ok(()) }
 }
 
 /// Words of a plain command: quotes are taken away, and anything that makes the shell do more is refused.
