@@ -145,7 +145,7 @@ fn run(job: &Job, sandbox: &Sandbox) -> Outcome {
         let mut earlier = None;
         let over = |answer: &Answer| match super::shown(answer) {
             None => true,
-            Some(shown) if shown.code.is_none() || is_same(&outcome.before, &shown) => false,
+            Some(shown) if shown.code.is_none() || is_same(outcome.before.as_ref(), &shown) => false,
             Some(shown) if last => earlier.replace(shown.clone()).as_ref() == Some(&shown),
             Some(shown) => Some(&shown) != stopped.as_ref(),
         };
@@ -158,7 +158,8 @@ fn run(job: &Job, sandbox: &Sandbox) -> Outcome {
         };
         let shown = super::shown(&answer);
         if !last
-            && let Some(next) = shown.clone().filter(|next| next.code.is_some() && !is_same(&outcome.before, next))
+            && let Some(next) =
+                shown.clone().filter(|next| next.code.is_some() && !is_same(outcome.before.as_ref(), next))
             && !outcome.between.contains(&next)
         {
             outcome.between.push(next);
@@ -170,7 +171,7 @@ fn run(job: &Job, sandbox: &Sandbox) -> Outcome {
     outcome.after = super::shown(&second);
     outcome.result = match (&outcome.before, &outcome.after) {
         (_, None) => AttemptResult::Answered,
-        (before, Some(after)) if after.code.is_none() || is_same(before, after) => AttemptResult::Same,
+        (before, Some(after)) if after.code.is_none() || is_same(before.as_ref(), after) => AttemptResult::Same,
         _ => AttemptResult::NextFault,
     };
     let changes = flows::changes(&first.recording.question, &first.recording.before, &second.recording.before);
@@ -181,10 +182,8 @@ fn run(job: &Job, sandbox: &Sandbox) -> Outcome {
 }
 
 /// Whether it is the same cause at the same place.
-fn is_same(before: &Option<Shown>, after: &Shown) -> bool {
-    before
-        .as_ref()
-        .is_some_and(|before| (&before.code, &before.netns, &before.dev) == (&after.code, &after.netns, &after.dev))
+fn is_same(before: Option<&Shown>, after: &Shown) -> bool {
+    before.is_some_and(|before| (&before.code, &before.netns, &before.dev) == (&after.code, &after.netns, &after.dev))
 }
 
 fn carry_out(commands: &[String], sandbox: &Sandbox) -> Result<(), AttemptResult> {
