@@ -6,8 +6,7 @@
 //! Texts that go to a program's standard input (rules, flows) are not read by the shell; of these the lines are looked at
 //! that would end the text or start another program.
 
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, to_value};
 
 use crate::model::netfilter::Listing;
 use crate::model::ovs::OvsBridge;
@@ -61,13 +60,13 @@ pub fn check(snapshot: &Snapshot, scope: &Scope) -> Result<(), Unwritable> {
             self::link(link)?;
         }
         for rule in &netns.rules {
-            words("the device of a policy rule", rule)?;
+            words("the device of a policy rule", to_value(rule))?;
         }
         for qdisc in &netns.qdiscs {
-            words("the queueing discipline", &qdisc.options)?;
+            words("the queueing discipline", to_value(&qdisc.options))?;
         }
         for policy in &netns.xfrm_policies {
-            words("the IPsec policy", policy)?;
+            words("the IPsec policy", to_value(policy))?;
         }
         for listing in &netns.netfilter.listings {
             self::listing(listing)?;
@@ -75,7 +74,7 @@ pub fn check(snapshot: &Snapshot, scope: &Scope) -> Result<(), Unwritable> {
     }
     for bridge in &snapshot.ovs {
         let OvsBridge { flows, .. } = bridge;
-        words("the Open vSwitch bridge", &OvsBridge { flows: Vec::new(), ..bridge.clone() })?;
+        words("the Open vSwitch bridge", to_value(OvsBridge { flows: Vec::new(), ..bridge.clone() }))?;
         text("the flow", flows.iter().flat_map(|flow| flow.lines()))?;
     }
     Ok(())
@@ -85,7 +84,7 @@ fn link(link: &Link) -> Result<(), Unwritable> {
     if !is_name(&link.name) {
         return Err(unwritable("the device name", &link.name));
     }
-    words("the kind of a device", &link.kind)
+    words("the kind of a device", to_value(&link.kind))
 }
 
 fn listing(listing: &Listing) -> Result<(), Unwritable> {
@@ -113,7 +112,7 @@ fn starts_programs(word: &str) -> bool {
 }
 
 /// Every text within a value.
-fn words(what: &'static str, value: &impl Serialize) -> Result<(), Unwritable> {
+fn words(what: &'static str, value: Result<Value, serde_json::Error>) -> Result<(), Unwritable> {
     fn odd(value: &Value) -> Option<&str> {
         match value {
             Value::String(text) => (!text.is_empty() && !is_value(text)).then_some(text),
@@ -124,7 +123,7 @@ fn words(what: &'static str, value: &impl Serialize) -> Result<(), Unwritable> {
             _ => None,
         }
     }
-    match serde_json::to_value(value) {
+    match value {
         Ok(value) => odd(&value).map_or(Ok(()), |text| Err(unwritable(what, text))),
         Err(_) => Err(unwritable(what, "what can't be read")),
     }

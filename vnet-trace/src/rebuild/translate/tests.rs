@@ -1,3 +1,5 @@
+//! Commands that are understood, and all the ways in which one can reach beyond the network.
+
 use super::*;
 use crate::model::snapshot::{Link, Netns};
 use crate::rebuild::scope::Scope;
