@@ -60,11 +60,29 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
     std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--no-tool-fix", "--program"]).arg(&recorder).arg(id))?;
 
+    if asks_a_port(id) {
+        return refused(program, &recording);
+    }
     let exported = folder.path().join(format!("{id}.toml"));
     succeed(Command::new(program).args(["lab", "export", "-o"]).arg(&exported).arg(&recording))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--own-fix"]).arg(&exported))?;
     redacted(program, &recording, folder.path())?;
     proven(program, &recording, id)
+}
+
+/// Whether a lab asks for a connection or sends datagrams: the services that answer are programs, and are not rebuilt.
+fn asks_a_port(id: &str) -> bool {
+    embedded::all().is_ok_and(|labs| labs.iter().any(|lab| lab.id == id && lab.probe.proto.is_some()))
+}
+
+/// The export says that it can't be done, and why.
+fn refused(program: &Path, recording: &Path) -> Result<(), Failed> {
+    let done = Command::new(program).args(["lab", "export"]).arg(recording).output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    if done.status.success() || !(said.contains("TCP") || said.contains("UDP")) {
+        return Err(format!("{}: {said}", done.status).into());
+    }
+    Ok(())
 }
 
 /// Runs a lab and wants it right.
