@@ -25,12 +25,12 @@ use crate::model::diagnosis::{Finding, Note};
 use crate::model::exchange::{Decision, Exchange, Fault, Headers, Leg, Loss, Place, Role};
 use crate::model::id::{Device, IfIndex, MacAddr, NetnsId};
 use crate::model::netfilter::{Backend, Family};
-use crate::model::question::{PmtuDiscovery, Protocol, Question};
+use crate::model::question::{Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::{
-    Address, BridgeInfo, BridgePort, BridgeVlan, FdbEntry, Link, LinkKind, Neighbour, Netns, Nexthop, OperState, Route,
-    RouteKind, Rule, RuleAction, Snapshot, Socket, VxlanInfo,
+    Address, BridgeInfo, BridgePort, BridgeVlan, FdbEntry, Link, LinkKind, MacvlanMode, Neighbour, Netns, Nexthop,
+    OperState, Route, RouteKind, Rule, RuleAction, Snapshot, Socket, VxlanInfo,
 };
 use crate::predict::predict;
 
@@ -66,22 +66,7 @@ pub struct Found {
 impl World {
     /// Only the namespace `.`, with its `lo`.
     pub fn new() -> Self {
-        let question = Question {
-            netns: NetnsId(0),
-            dst: IpAddr::from([10, 0, 0, 2]),
-            iface: None,
-            zone: None,
-            count: 1,
-            interval_ms: 1000,
-            timeout_ms: 1000,
-            size: 56,
-            ttl: None,
-            tos: 0,
-            mark: 0,
-            pmtu: PmtuDiscovery::Default,
-            icmp_id: 1,
-            protocol: Protocol::Echo,
-        };
+        let question = Question { icmp_id: 1, ..Question::echo(NetnsId(0), IpAddr::from([10, 0, 0, 2])) };
         let mut world = Self { snapshot: Snapshot::default(), question, faults: Vec::new(), sent: 0 };
         world.netns(".");
         world
@@ -167,6 +152,51 @@ impl World {
             world = world.veth(&port, &eth0).master(&port, "./br0").address(&eth0, &format!("10.0.0.{}/24", at + 1));
         }
         world.ask("a", "10.0.0.2")
+    }
+
+    /// A container `c/eth0` 172.17.0.2 behind `./br0`, whose host leaves by `./eth0` to a server `o/eth0` 192.0.2.2 that
+    /// knows only the host; the container asks for the server.
+    pub fn container() -> Self {
+        Self::new()
+            .link("./br0", LinkKind::Bridge(BridgeInfo::default()))
+            .veth("./p1", "c/eth0")
+            .master("./p1", "./br0")
+            .veth("./eth0", "o/eth0")
+            .address("./br0", "172.17.0.1/16")
+            .address("c/eth0", "172.17.0.2/16")
+            .address("./eth0", "192.0.2.1/24")
+            .address("o/eth0", "192.0.2.2/24")
+            .route("c", "default via 172.17.0.1")
+            .forwarding(".", 1)
+            .ask("c", "192.0.2.2")
+    }
+
+    /// Two cables, `a/a1` 10.0.1.1 – `b/b1` 10.0.1.2 and `a/a2` 10.0.2.1 – `b/b2` 10.0.2.2; b answers 10.0.1.1 by the
+    /// second. a asks for 10.0.1.2.
+    pub fn two_cables() -> Self {
+        Self::new()
+            .veth("a/a1", "b/b1")
+            .veth("a/a2", "b/b2")
+            .address("a/a1", "10.0.1.1/24")
+            .address("a/a2", "10.0.2.1/24")
+            .address("b/b1", "10.0.1.2/24")
+            .address("b/b2", "10.0.2.2/24")
+            .route("b", "10.0.1.1 via 10.0.2.1")
+            .ask("a", "10.0.1.2")
+    }
+
+    /// Two namespaces with a child each on `./up0`, whose cable leads to a switch that reflects or does not.
+    pub fn siblings(mode: MacvlanMode, hairpin: bool) -> Self {
+        Self::new()
+            .veth("./up0", "s/port0")
+            .link("s/br0", LinkKind::Bridge(BridgeInfo::default()))
+            .master("s/port0", "s/br0")
+            .port("s/port0", |port| port.hairpin = hairpin)
+            .upper("a/mv1", "./up0", LinkKind::Macvlan(mode))
+            .upper("b/mv2", "./up0", LinkKind::Macvlan(mode))
+            .address("a/mv1", "10.0.0.1/24")
+            .address("b/mv2", "10.0.0.2/24")
+            .ask("a", "10.0.0.2")
     }
 
     /// Both ends of a cable in one namespace, `./veth0` 10.0.0.1 and `./veth1` 10.0.0.2; asked by veth0 for 10.0.0.2.

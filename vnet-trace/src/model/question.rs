@@ -90,6 +90,26 @@ pub enum Protocol {
 }
 
 impl Question {
+    /// One echo request with ping(8)'s defaults, its identifier not known yet.
+    pub fn echo(netns: NetnsId, dst: IpAddr) -> Self {
+        Self {
+            netns,
+            dst,
+            iface: None,
+            zone: None,
+            count: 1,
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            size: 56,
+            ttl: None,
+            tos: 0,
+            mark: 0,
+            pmtu: PmtuDiscovery::Default,
+            icmp_id: 0,
+            protocol: Protocol::Echo,
+        }
+    }
+
     /// The device name of `-I`, if it named a device.
     pub fn device(&self) -> Option<&str> {
         match &self.iface {

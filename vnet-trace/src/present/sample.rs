@@ -9,7 +9,7 @@ use crate::model::evidence::Absence;
 use crate::model::exchange::{Action, Decision, Exchange, Fate, Headers, Journey, Leg, Loss, Place, Role, Step};
 use crate::model::id::{Device, IfIndex, MacAddr, Nanos, NetnsId};
 use crate::model::netfilter::{Backend, Family, RuleRef};
-use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
+use crate::model::question::{Iface, Question};
 use crate::model::recording::{PingOutcome, Recording, RouteAnswer, RouteResult, Timing};
 use crate::model::sight::{Gap, ProbeSight, Sight, Tier};
 use crate::model::snapshot::{Link, LinkKind, Netns, Snapshot};
@@ -69,22 +69,7 @@ fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
     Recording {
         tool: "vnet-trace 0.1.0".to_owned(),
         kernel: "6.12.107".to_owned(),
-        question: Question {
-            netns: NetnsId(asker),
-            dst: ip(dst),
-            iface: None,
-            zone: None,
-            count: 2,
-            interval_ms: 1000,
-            timeout_ms: 1000,
-            size: 56,
-            ttl: None,
-            tos: 0,
-            mark: 0,
-            pmtu: PmtuDiscovery::Default,
-            icmp_id: 77,
-            protocol: Protocol::Echo,
-        },
+        question: Question { count: 2, icmp_id: 77, ..Question::echo(NetnsId(asker), ip(dst)) },
         before: Snapshot { namespaces, ..Snapshot::default() },
         after: None,
         events: Vec::new(),

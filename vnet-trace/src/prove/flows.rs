@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::id::NetnsId;
 use crate::model::proof::Effect;
-use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
+use crate::model::question::{Iface, Question};
 use crate::model::snapshot::Snapshot;
 use crate::predict::predict;
 
@@ -82,20 +82,5 @@ fn ends(snapshot: &Snapshot) -> Vec<End> {
 }
 
 fn question(from: End, dst: IpAddr) -> Question {
-    Question {
-        netns: from.netns,
-        dst,
-        iface: Some(Iface::Address(from.address)),
-        zone: None,
-        count: 1,
-        interval_ms: 1000,
-        timeout_ms: 1000,
-        size: 56,
-        ttl: None,
-        tos: 0,
-        mark: 0,
-        pmtu: PmtuDiscovery::Default,
-        icmp_id: 0,
-        protocol: Protocol::Echo,
-    }
+    Question { iface: Some(Iface::Address(from.address)), ..Question::echo(from.netns, dst) }
 }

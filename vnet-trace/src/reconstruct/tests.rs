@@ -9,7 +9,7 @@ use crate::model::event::{Event, EventKind};
 use crate::model::exchange::{Action, Fate, Leg};
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{IfIndex, MacAddr};
-use crate::model::question::{PmtuDiscovery, Protocol, Question};
+use crate::model::question::Question;
 use crate::model::recording::{PingOutcome, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::{Address, BridgeInfo, Link, LinkKind, Netns, Snapshot};
@@ -61,22 +61,7 @@ pub fn recording() -> Recording {
     Recording {
         tool: String::new(),
         kernel: String::new(),
-        question: Question {
-            netns: NetnsId(0),
-            dst: IpAddr::from(OWNER),
-            iface: None,
-            zone: None,
-            count: 1,
-            interval_ms: 1000,
-            timeout_ms: 1000,
-            size: 56,
-            ttl: None,
-            tos: 0,
-            mark: 0,
-            pmtu: PmtuDiscovery::Default,
-            icmp_id: ID,
-            protocol: Protocol::Echo,
-        },
+        question: Question { icmp_id: ID, ..Question::echo(NetnsId(0), IpAddr::from(OWNER)) },
         before: Snapshot { namespaces, ..Snapshot::default() },
         after: None,
         events: Vec::new(),

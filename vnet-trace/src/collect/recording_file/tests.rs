@@ -9,7 +9,7 @@ use super::*;
 use crate::model::event::{Event, EventKind};
 use crate::model::frame::{Direction, Frame, LinkLayer};
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
-use crate::model::question::{PmtuDiscovery, Protocol, Question};
+use crate::model::question::Question;
 use crate::model::recording::{PingOutcome, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::{Netns, Snapshot};
@@ -46,22 +46,7 @@ pub fn sample(events: u64, frames: u64) -> Recording {
     Recording {
         tool: "vnet-trace 0.1.0".into(),
         kernel: "6.1.0".into(),
-        question: Question {
-            netns: NetnsId(0),
-            dst: IpAddr::from([10, 0, 0, 2]),
-            iface: None,
-            zone: None,
-            count: 1,
-            interval_ms: 1000,
-            timeout_ms: 1000,
-            size: 56,
-            ttl: None,
-            tos: 0,
-            mark: 0,
-            pmtu: PmtuDiscovery::Default,
-            icmp_id: 7,
-            protocol: Protocol::Echo,
-        },
+        question: Question { icmp_id: 7, ..Question::echo(NetnsId(0), IpAddr::from([10, 0, 0, 2])) },
         before: Snapshot { namespaces: vec![Netns { name: ".".into(), ..Netns::default() }], ..Snapshot::default() },
         after: None,
         events: (0..events).map(event).collect(),

@@ -37,35 +37,21 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
 mod tests {
     use super::check;
     use crate::diagnose::bench::World;
-    use crate::model::snapshot::{BridgeInfo, LinkKind, MacvlanMode};
-
-    /// Two namespaces with a child each on `./up0`, whose cable leads to a switch that reflects or does not.
-    fn siblings(mode: MacvlanMode, hairpin: bool) -> World {
-        World::new()
-            .veth("./up0", "s/port0")
-            .link("s/br0", LinkKind::Bridge(BridgeInfo::default()))
-            .master("s/port0", "s/br0")
-            .port("s/port0", |port| port.hairpin = hairpin)
-            .upper("a/mv1", "./up0", LinkKind::Macvlan(mode))
-            .upper("b/mv2", "./up0", LinkKind::Macvlan(mode))
-            .address("a/mv1", "10.0.0.1/24")
-            .address("b/mv2", "10.0.0.2/24")
-            .ask("a", "10.0.0.2")
-    }
+    use crate::model::snapshot::MacvlanMode;
 
     #[test]
     fn fires_when_the_children_are_private() {
-        let found = siblings(MacvlanMode::Private, true).found(check);
+        let found = World::siblings(MacvlanMode::Private, true).found(check);
         assert_eq!(found.commands[0], "ip -n a link set mv1 type macvlan mode bridge");
     }
 
     #[test]
     fn silent_when_the_children_are_bridged() {
-        assert!(siblings(MacvlanMode::Bridge, true).is_silent(check));
+        assert!(World::siblings(MacvlanMode::Bridge, true).is_silent(check));
     }
 
     #[test]
     fn silent_when_it_is_the_switch_that_does_not_reflect() {
-        assert_eq!(siblings(MacvlanMode::Vepa, false).first().as_deref(), Some("macvlan-vepa-no-hairpin"));
+        assert_eq!(World::siblings(MacvlanMode::Vepa, false).first().as_deref(), Some("macvlan-vepa-no-hairpin"));
     }
 }

@@ -57,36 +57,22 @@ pub fn bridge_mode(case: &Case<'_>, lower: Device) -> crate::model::diagnosis::F
 mod tests {
     use super::check;
     use crate::diagnose::bench::World;
-    use crate::model::snapshot::{BridgeInfo, LinkKind, MacvlanMode};
-
-    /// Two namespaces with a child each on `./up0`, whose cable leads to a switch that reflects or does not.
-    fn siblings(mode: MacvlanMode, hairpin: bool) -> World {
-        World::new()
-            .veth("./up0", "s/port0")
-            .link("s/br0", LinkKind::Bridge(BridgeInfo::default()))
-            .master("s/port0", "s/br0")
-            .port("s/port0", |port| port.hairpin = hairpin)
-            .upper("a/mv1", "./up0", LinkKind::Macvlan(mode))
-            .upper("b/mv2", "./up0", LinkKind::Macvlan(mode))
-            .address("a/mv1", "10.0.0.1/24")
-            .address("b/mv2", "10.0.0.2/24")
-            .ask("a", "10.0.0.2")
-    }
+    use crate::model::snapshot::MacvlanMode;
 
     #[test]
     fn fires_when_the_switch_does_not_reflect() {
-        let found = siblings(MacvlanMode::Vepa, false).found(check);
+        let found = World::siblings(MacvlanMode::Vepa, false).found(check);
         assert_eq!(found.at, "./up0");
         assert_eq!(found.commands, ["ip netns exec s bridge link set dev port0 hairpin on"]);
     }
 
     #[test]
     fn silent_when_the_switch_reflects() {
-        assert!(siblings(MacvlanMode::Vepa, true).is_silent(check));
+        assert!(World::siblings(MacvlanMode::Vepa, true).is_silent(check));
     }
 
     #[test]
     fn silent_when_the_siblings_talk_directly() {
-        assert!(siblings(MacvlanMode::Bridge, false).is_silent(check));
+        assert!(World::siblings(MacvlanMode::Bridge, false).is_silent(check));
     }
 }

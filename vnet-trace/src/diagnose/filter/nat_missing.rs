@@ -212,29 +212,12 @@ fn masquerade(
 
 #[cfg(test)]
 mod tests {
-    use super::{LinkKind, check};
+    use super::check;
     use crate::diagnose::bench::World;
-    use crate::model::snapshot::BridgeInfo;
-
-    /// A container c behind `./br0`, whose host leaves by `./eth0` to a server o that knows only the host.
-    fn world() -> World {
-        World::new()
-            .link("./br0", LinkKind::Bridge(BridgeInfo::default()))
-            .veth("./p1", "c/eth0")
-            .master("./p1", "./br0")
-            .veth("./eth0", "o/eth0")
-            .address("./br0", "172.17.0.1/16")
-            .address("c/eth0", "172.17.0.2/16")
-            .address("./eth0", "192.0.2.1/24")
-            .address("o/eth0", "192.0.2.2/24")
-            .route("c", "default via 172.17.0.1")
-            .forwarding(".", 1)
-            .ask("c", "192.0.2.2")
-    }
 
     #[test]
     fn fires_when_a_containers_source_leaks_out() {
-        let found = world().found(check);
+        let found = World::container().found(check);
         assert!(found.at.starts_with('o'), "{}", found.at);
         assert_eq!(found.commands, ["iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE"]);
     }
@@ -267,7 +250,7 @@ mod tests {
     #[test]
     fn silent_when_it_is_masqueraded() {
         assert!(
-            world()
+            World::container()
                 .iptables(
                     ".",
                     "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n"
@@ -278,6 +261,6 @@ mod tests {
 
     #[test]
     fn silent_when_the_server_has_a_route_back() {
-        assert!(world().route("o", "172.17.0.0/16 via 192.0.2.1").is_silent(check));
+        assert!(World::container().route("o", "172.17.0.0/16 via 192.0.2.1").is_silent(check));
     }
 }

@@ -113,28 +113,15 @@ mod tests {
     use crate::diagnose::bench::World;
     use crate::model::question::Iface;
 
-    /// Two cables between a and b, and b answers 10.0.1.1 by the second.
-    fn world() -> World {
-        World::new()
-            .veth("a/a1", "b/b1")
-            .veth("a/a2", "b/b2")
-            .address("a/a1", "10.0.1.1/24")
-            .address("a/a2", "10.0.2.1/24")
-            .address("b/b1", "10.0.1.2/24")
-            .address("b/b2", "10.0.2.2/24")
-            .route("b", "10.0.1.1 via 10.0.2.1")
-            .ask("a", "10.0.1.2")
-    }
-
     #[test]
     fn fires_when_the_reply_comes_by_another_device_than_the_sockets() {
-        let world = world().question(|question| question.iface = Some(Iface::Device("a1".to_owned())));
+        let world = World::two_cables().question(|question| question.iface = Some(Iface::Device("a1".to_owned())));
         assert_eq!(world.found(check).at, "a/a2");
     }
 
     #[test]
     fn silent_when_the_socket_is_not_bound() {
-        assert!(world().is_silent(check));
+        assert!(World::two_cables().is_silent(check));
     }
 
     #[test]

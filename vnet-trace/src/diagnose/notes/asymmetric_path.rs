@@ -33,22 +33,11 @@ mod tests {
     use super::check;
     use crate::diagnose::bench::World;
 
-    /// Two cables between a and b, and b answers 10.0.1.1 by the second.
-    fn world() -> World {
-        World::new()
-            .veth("a/a1", "b/b1")
-            .veth("a/a2", "b/b2")
-            .address("a/a1", "10.0.1.1/24")
-            .address("a/a2", "10.0.2.1/24")
-            .address("b/b1", "10.0.1.2/24")
-            .address("b/b2", "10.0.2.2/24")
-            .route("b", "10.0.1.1 via 10.0.2.1")
-            .ask("a", "10.0.1.2")
-    }
-
     #[test]
     fn fires_when_the_reply_takes_the_other_cable() {
-        assert!(world().note(check).is_some_and(|said| said.contains("b2 in b") || said.contains("a2 in a")));
+        assert!(
+            World::two_cables().note(check).is_some_and(|said| said.contains("b2 in b") || said.contains("a2 in a"))
+        );
     }
 
     #[test]

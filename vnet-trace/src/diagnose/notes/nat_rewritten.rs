@@ -40,27 +40,10 @@ pub fn check(case: &Case<'_>) -> Option<Note> {
 mod tests {
     use super::check;
     use crate::diagnose::bench::World;
-    use crate::model::snapshot::{BridgeInfo, LinkKind};
-
-    /// A container c behind `./br0`, whose host leaves by `./eth0` to a server o that knows only the host.
-    fn world() -> World {
-        World::new()
-            .link("./br0", LinkKind::Bridge(BridgeInfo::default()))
-            .veth("./p1", "c/eth0")
-            .master("./p1", "./br0")
-            .veth("./eth0", "o/eth0")
-            .address("./br0", "172.17.0.1/16")
-            .address("c/eth0", "172.17.0.2/16")
-            .address("./eth0", "192.0.2.1/24")
-            .address("o/eth0", "192.0.2.2/24")
-            .route("c", "default via 172.17.0.1")
-            .forwarding(".", 1)
-            .ask("c", "192.0.2.2")
-    }
 
     #[test]
     fn fires_when_the_source_is_masqueraded() {
-        let world = world().iptables(
+        let world = World::container().iptables(
             ".",
             "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE\nCOMMIT\n",
         );
@@ -69,6 +52,6 @@ mod tests {
 
     #[test]
     fn silent_when_nothing_is_rewritten() {
-        assert_eq!(world().note(check), None);
+        assert_eq!(World::container().note(check), None);
     }
 }

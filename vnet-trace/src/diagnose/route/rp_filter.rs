@@ -63,29 +63,16 @@ mod tests {
     use super::check;
     use crate::diagnose::bench::World;
 
-    /// Two cables between a and b, and b answers 10.0.1.1 by the second.
-    fn world() -> World {
-        World::new()
-            .veth("a/a1", "b/b1")
-            .veth("a/a2", "b/b2")
-            .address("a/a1", "10.0.1.1/24")
-            .address("a/a2", "10.0.2.1/24")
-            .address("b/b1", "10.0.1.2/24")
-            .address("b/b2", "10.0.2.2/24")
-            .route("b", "10.0.1.1 via 10.0.2.1")
-            .ask("a", "10.0.1.2")
-    }
-
     #[test]
     fn fires_when_the_way_back_is_by_another_device() {
-        let found = world().sysctl("b", "net.ipv4.conf.all.rp_filter", 1).found(check);
+        let found = World::two_cables().sysctl("b", "net.ipv4.conf.all.rp_filter", 1).found(check);
         assert_eq!(found.at, "b/b1");
         assert_eq!(found.commands, ["ip netns exec b sysctl -w net.ipv4.conf.b1.rp_filter=2"]);
     }
 
     #[test]
     fn silent_when_the_check_is_loose() {
-        assert!(world().sysctl("b", "net.ipv4.conf.all.rp_filter", 2).is_silent(check));
+        assert!(World::two_cables().sysctl("b", "net.ipv4.conf.all.rp_filter", 2).is_silent(check));
     }
 
     #[test]
