@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    setup::install(&[Purpose::Build, Purpose::Labs])?;
+    setup::install(&[Purpose::Build, Purpose::Labs, Purpose::Read])?;
     if has_cargo_command("fmt") {
         shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
     }

@@ -75,7 +75,7 @@ struct Count {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    setup::install(&[Purpose::Build, Purpose::Labs])?;
+    setup::install(&[Purpose::Build, Purpose::Labs, Purpose::Read])?;
     let program = shell::build_program(Profile::Dev)?;
 
     let mut count = Count::default();
