@@ -10,6 +10,7 @@ pub mod collect;
 pub mod correlate;
 pub mod diagnose;
 pub mod filter;
+pub mod follow;
 pub mod lab;
 pub mod model;
 pub mod packet;

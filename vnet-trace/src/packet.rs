@@ -38,6 +38,7 @@ mod icmp;
 pub mod identity;
 mod ip;
 pub mod sightings;
+pub mod skim;
 mod transport;
 mod tunnel;
 

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use crate::correlate::{Packet, Packets, Visit};
-use crate::model::exchange::{Exchange, Journey, Role};
+use crate::model::exchange::{Exchange, Journey, Leg, Role};
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::recording::{PingError, Recording};
 
@@ -36,9 +36,15 @@ mod topology;
 mod tree;
 mod waiting;
 
-use end::Success;
+pub use end::Success;
+pub use topology::{Nature, Node, Topology};
+
 use leg::Legs;
-use topology::Topology;
+
+/// Puts the way of one packet together, of which nothing is known but its sightings.
+pub fn tell(packet: &Packet, recording: &Recording, topology: &Topology, success: Success) -> Journey {
+    journey::tell(recording, topology, packet, Leg::Forward, success).1
+}
 
 /// Puts the packets' way together.
 pub fn reconstruct(packets: &Packets, recording: &Recording) -> Exchange {

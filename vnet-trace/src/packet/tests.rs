@@ -114,7 +114,7 @@ fn ethernet(bytes: &[u8]) -> Packet {
 }
 
 /// One of each kind, for the properties below.
-fn samples() -> Vec<Vec<u8>> {
+pub(super) fn samples() -> Vec<Vec<u8>> {
     let mut gre = vec![0x20, 0, 0x65, 0x58, 0, 0, 0, 9];
     gre.extend(echo_request());
     let mut in_gre = Vec::new();
