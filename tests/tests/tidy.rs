@@ -66,9 +66,10 @@ const RULES: &[Rule] = &[
         crates: &["serde_json", "ipnet", "thiserror"],
         never: WORLD,
     },
+    Rule { module: "follow", modules: &["model", "packet", "correlate", "reconstruct"], crates: &[], never: WORLD },
     Rule {
         module: "present",
-        modules: &["model", "packet", "diagnose", "lab"],
+        modules: &["model", "packet", "follow", "diagnose", "lab"],
         crates: ANY,
         never: &["std::process", "std::net::Tcp", "SystemTime::now", "unsafe"],
     },

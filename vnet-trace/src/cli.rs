@@ -18,6 +18,7 @@ pub mod output;
 pub mod ping;
 pub mod predict;
 pub mod terminal;
+pub mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ pub enum Command {
     Map(Box<map::Args>),
     /// Explain the last recording at length, a recording file, or a cause
     Explain(explain::Args),
+    /// Follow traffic that others send, and say where it went and why it was lost; nothing is sent
+    Watch(Box<watch::Args>),
     /// What this machine lets us see, and what to do about what it does not
     Doctor(doctor::Args),
     /// The fault labs: small networks with one fault each, as lessons and as tests
@@ -65,6 +68,7 @@ impl Command {
             Self::Predict(args) => predict::run(&args),
             Self::Map(args) => map::run(&args),
             Self::Explain(args) => explain::run(&args),
+            Self::Watch(args) => watch::run(&args),
             Self::Doctor(args) => doctor::run(&args),
             Self::Lab(args) => lab::run(args),
         }

@@ -19,3 +19,4 @@ pub mod present;
 pub mod prove;
 pub mod rebuild;
 pub mod reconstruct;
+pub mod watch;

@@ -83,6 +83,27 @@ pub fn predict(question: &Question, snapshot: &Snapshot) -> Prediction {
     }
 }
 
+/// Predicts the way of one packet that comes in by a device and was made elsewhere: the question's, with its source. Nobody
+/// waits for an answer.
+pub fn passing(question: &Question, snapshot: &Snapshot, device: Device) -> Prediction {
+    let mut walk = Walk::new(question, snapshot);
+    let mut faults = Vec::new();
+    let mut trail = Trail::default();
+    let packet = request(question, snapshot);
+    let headers = packet.headers();
+    trail.step(device, crate::model::exchange::Action::Received);
+    let delivery = walk.ip_receive(&mut trail, device, packet);
+    finish(&mut walk, &mut faults, Role::Request, &trail, headers, &delivery);
+    let owner = match &delivery {
+        Delivery::Here { device, .. } => Some(*device),
+        _ => None,
+    };
+    Prediction {
+        exchange: Exchange { journeys: walk.journeys, faults, owner, near_misses: walk.near_misses },
+        refused: walk.refused,
+    }
+}
+
 impl Packet {
     /// The source, if it was given rather than left to the kernel.
     fn src_if_known(&self) -> Option<IpAddr> {

@@ -19,6 +19,7 @@ pub mod proof;
 pub mod sheet;
 pub mod style;
 pub mod text;
+pub mod watch;
 pub mod way;
 pub mod words;
 

@@ -44,6 +44,13 @@ pub fn warn(failure: &Failure) {
     let _ = write!(std::io::stderr(), "warning: {failure}");
 }
 
+/// Tells standard error of what goes on.
+pub fn note(text: &str) {
+    let text = Style::default().clean(text);
+    // When standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Writes to standard output. A reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();

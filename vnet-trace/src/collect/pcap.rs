@@ -45,6 +45,7 @@ use crate::packet::parse_frame;
 
 mod filter;
 mod open;
+pub mod stream;
 
 pub use filter::{Filter, FilterError};
 
@@ -125,7 +126,7 @@ impl Capture {
     ) -> Result<(Self, Vec<Gap>), CaptureError> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| CaptureError::Wait(errno.into()))?;
-        let (taps, gaps) = open::all(targets, *filter);
+        let (taps, gaps) = open::all(targets, &open::Opening::of(*filter));
         let mut devices: Vec<_> = taps.iter().map(|tap| tap.device).collect();
         devices.sort_unstable();
         devices.dedup();

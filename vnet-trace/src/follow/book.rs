@@ -163,7 +163,7 @@ impl Follower {
     }
 
     /// The next packet that has ended.
-    pub fn next(&mut self) -> Option<Followed> {
+    pub fn pop(&mut self) -> Option<Followed> {
         self.done.pop_front()
     }
 
@@ -257,13 +257,13 @@ impl Follower {
                 }
                 self.find(glance, passage).unwrap_or_else(|| self.begin(glance, time))
             }
-            (None, None) => match event.head.and_then(|head| self.heads.get(&head).copied()) {
-                Some(slot) => slot,
-                None => {
+            (None, None) => {
+                let Some(slot) = event.head.and_then(|head| self.heads.get(&head).copied()) else {
                     self.counts.nameless += 1;
                     return;
-                }
-            },
+                };
+                slot
+            }
         };
         if let Some(glance) = &glance {
             self.hear(glance, event.device.map(|device| device.netns).or(event.netns), time);
@@ -344,8 +344,14 @@ impl Follower {
             offset: glance.offset,
             visits: Vec::with_capacity(4),
         };
-        let followed =
-            Followed { packet, events: Vec::new(), frames: Vec::new(), asked: false, cut_short: false, answered_in: None };
+        let followed = Followed {
+            packet,
+            events: Vec::new(),
+            frames: Vec::new(),
+            asked: false,
+            cut_short: false,
+            answered_in: None,
+        };
         let older = glance.name.and_then(|name| self.names.insert(name, slot));
         let open = Open {
             generation: self.generation,

@@ -24,6 +24,8 @@ pub struct Totals {
     pub left: u64,
     /// Lost.
     pub lost: u64,
+    /// Last seen at a time when not all was seen.
+    pub unclear: u64,
     /// Losses by what is known of them and where.
     pub losses: BTreeMap<LossKey, u64>,
     /// Packets and bytes by who talks with whom.
@@ -83,6 +85,7 @@ impl Totals {
             Outcome::Delivered { .. } | Outcome::Arrived { .. } => self.arrived += 1,
             Outcome::Left { .. } => self.left += 1,
             Outcome::Dropped { .. } | Outcome::Vanished { .. } => self.lost += 1,
+            Outcome::Unclear { .. } => self.unclear += 1,
         }
         let lost = u64::from(loss.is_some());
         if let Some(mut key) = loss {

@@ -7,9 +7,12 @@
 use std::net::IpAddr;
 
 use super::Followed;
+use super::totals::LossKey;
 use crate::correlate::{Packet, Pointer, Said, Visit, Way as Direction};
-use crate::model::event::EventKind;
+use crate::model::diagnosis::Finding;
+use crate::model::event::{Event, EventKind};
 use crate::model::exchange::{Action, Fate, Journey, Role, Step};
+use crate::model::frame::Frame;
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
@@ -22,6 +25,8 @@ pub struct Ground {
     /// A recording without packets; those of one packet are put in while it is told.
     recording: Recording,
     topology: Topology,
+    /// When it was last found that sightings were lost.
+    blind_at: Option<Nanos>,
 }
 
 /// The way of one packet.
@@ -85,6 +90,13 @@ pub enum Outcome {
         /// The device.
         device: Option<IfIndex>,
     },
+    /// The same, but not all was seen at that time: it may have gone on.
+    Unclear {
+        /// Where.
+        netns: NetnsId,
+        /// The device.
+        device: Option<IfIndex>,
+    },
 }
 
 impl Outcome {
@@ -99,7 +111,8 @@ impl Outcome {
             Self::Delivered { netns, device }
             | Self::Arrived { netns, device }
             | Self::Dropped { netns, device, .. }
-            | Self::Vanished { netns, device } => (*netns, *device),
+            | Self::Vanished { netns, device }
+            | Self::Unclear { netns, device } => (*netns, *device),
             Self::Left { by } => (by.netns, Some(by.ifindex)),
         }
     }
@@ -163,7 +176,7 @@ impl Ground {
             timing: Timing::default(),
         };
         let topology = Topology::of(&recording);
-        Self { recording, topology }
+        Self { recording, topology, blind_at: None }
     }
 
     /// The snapshot.
@@ -176,9 +189,19 @@ impl Ground {
         &self.recording.sight
     }
 
-    /// What could be seen has become more or less.
-    pub fn sight_mut(&mut self) -> &mut Sight {
-        &mut self.recording.sight
+    /// Sightings were lost: found now, and how many it were until now.
+    pub fn lose(&mut self, now: Nanos, frames: u64, events: u64) {
+        let sight = &mut self.recording.sight;
+        if frames > sight.frames_lost || events > sight.events_lost {
+            self.blind_at = Some(now);
+        }
+        (sight.frames_lost, sight.events_lost) = (frames, events);
+    }
+
+    /// The same ground, seen anew.
+    #[must_use]
+    pub fn again(&self, snapshot: Snapshot, sight: Sight) -> Self {
+        Self { blind_at: self.blind_at, ..Self::new(snapshot, sight) }
     }
 
     /// Whether an address is configured in a namespace.
@@ -187,7 +210,12 @@ impl Ground {
     }
 
     /// Lends the recording with the packet's own sightings in it, as it stands for a packet that was told.
-    pub fn with<T>(&mut self, way: &mut Way, question: Option<Question>, look: impl FnOnce(&mut Recording, &Way) -> T) -> T {
+    pub fn with<T>(
+        &mut self,
+        way: &mut Way,
+        question: Option<Question>,
+        look: impl FnOnce(&mut Recording, &Way) -> T,
+    ) -> T {
         let followed = &mut way.followed;
         self.recording.events = std::mem::take(&mut followed.events);
         self.recording.frames = std::mem::take(&mut followed.frames);
@@ -201,6 +229,21 @@ impl Ground {
         given
     }
 
+    /// Lends the recording with these sightings in it.
+    pub fn lend<T>(
+        &mut self,
+        events: &mut Vec<Event>,
+        frames: &mut Vec<Frame>,
+        look: impl FnOnce(&Recording) -> T,
+    ) -> T {
+        std::mem::swap(&mut self.recording.events, events);
+        std::mem::swap(&mut self.recording.frames, frames);
+        let given = look(&self.recording);
+        std::mem::swap(&mut self.recording.events, events);
+        std::mem::swap(&mut self.recording.frames, frames);
+        given
+    }
+
     /// Tells the way of a packet.
     pub fn tell(&mut self, mut followed: Followed) -> Way {
         self.recording.events = std::mem::take(&mut followed.events);
@@ -210,10 +253,16 @@ impl Ground {
         let answered_in = followed.answered_in.or_else(|| self.taken(&followed.packet));
         let success = Success { answered_in, ..Success::default() };
         let journey = tell(&followed.packet, &self.recording, &self.topology, success);
-        let outcome = self.outcome(&followed.packet, &journey);
+        let mut outcome = self.outcome(&followed.packet, &journey);
         followed.events = std::mem::take(&mut self.recording.events);
         followed.frames = std::mem::take(&mut self.recording.frames);
         let (first, last) = followed.span();
+        let blind = followed.cut_short || self.blind_at.is_some_and(|at| at >= first);
+        if let Outcome::Vanished { netns, device } = outcome
+            && blind
+        {
+            outcome = Outcome::Unclear { netns, device };
+        }
         let ends = ends(&followed.packet);
         let protocol = protocol(&followed);
         Way { hops: hops(&journey), journey, outcome, first, last, ends, protocol, followed }
@@ -229,7 +278,8 @@ impl Ground {
                 Pointer::Event(at) => self.recording.events.get(at as usize),
                 Pointer::Frame(_) => None,
             };
-            let takes = |sighting: &crate::correlate::Sighting| event(sighting.pointer).is_some_and(|event| takes(&event.kind));
+            let takes =
+                |sighting: &crate::correlate::Sighting| event(sighting.pointer).is_some_and(|event| takes(&event.kind));
             (mine && visit.sightings.iter().any(takes)).then_some(netns)
         })
     }
@@ -257,8 +307,9 @@ impl Ground {
                 let owned = said.dst.is_some_and(|dst| self.owns(*netns, dst));
                 let received = last.is_some_and(|visit| visit.way == Direction::In);
                 let whole = self.sees_drops();
-                let answerless = packet.role == Role::ArpRequest;
-                if received && (owned && !answerless || is_group(&said) && !packet.is_resolution()) {
+                let asks = packet.role == Role::ArpRequest && !is_announcement(&said);
+                let group = is_group(&said) && (!packet.is_resolution() || is_announcement(&said));
+                if received && (owned && !asks || group) {
                     // Where every drop is told and none was, it was taken.
                     if whole && packet.role != Role::ArpReply {
                         Outcome::Delivered { netns: *netns, device: *device }
@@ -278,11 +329,17 @@ impl Ground {
         sight.tier != Tier::Capture && sight.events_lost == 0 && sight.has("kfree_skb")
     }
 
-    /// The question that this packet is the answer to or the asking of, so that the rules for a ping's packets can judge it:
-    /// asked where it was made. None if it was not made here, or is of a kind that no question has.
+    /// The question that this packet is the asking of, so that the rules for a ping's packets can judge it: asked where it was
+    /// made. None if it was not made within sight, or is of a kind that no question has.
     pub fn question(&self, way: &Way) -> Option<Question> {
+        let visit = way.followed.packet.visits.first()?;
+        let made = self.owns(visit.netns?, visit.first_said().src?);
+        (made && visit.way != Direction::In).then(|| self.question_at(way, visit)).flatten()
+    }
+
+    /// The same, asked at this place whoever has made it.
+    pub fn question_at(&self, way: &Way, visit: &Visit) -> Option<Question> {
         let packet = &way.followed.packet;
-        let visit = packet.visits.first()?;
         let said = visit.first_said();
         let (netns, src, dst) = (visit.netns?, said.src?, said.dst?);
         let protocol = match (way.protocol, said.id, said.to) {
@@ -293,7 +350,7 @@ impl Ground {
             _ => return None,
         };
         let header = if dst.is_ipv6() { 48 } else { 28 };
-        self.owns(netns, src).then(|| Question {
+        Some(Question {
             netns,
             dst,
             iface: Some(Iface::Address(src)),
@@ -316,6 +373,14 @@ impl Ground {
 fn is_group(said: &Said) -> bool {
     said.mac.is_some_and(|mac| mac.dst.is_group())
         || said.dst.is_some_and(|dst| dst.is_multicast() || dst == IpAddr::from([255; 4]))
+}
+
+/// Whether a packet of address resolution expects no answer: duplicate address detection, gratuitous ARP, unsolicited
+/// advertisements.
+fn is_announcement(said: &Said) -> bool {
+    said.src.is_none_or(|src| src.is_unspecified())
+        || said.src == said.dst
+        || said.dst.is_some_and(|dst| dst.is_multicast())
 }
 
 /// Whether an event says that a packet has found its taker.
@@ -361,4 +426,46 @@ fn protocol(followed: &Followed) -> Option<u8> {
     let (link, bytes) = followed.first_bytes()?;
     let skim = link.map_or_else(|| skim::network(bytes), |link| skim::frame(link, bytes));
     skim.ip().map(|ip| ip.protocol)
+}
+
+/// What is known of why a packet was lost.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Verdict {
+    /// The cause; None if none can be named honestly.
+    pub finding: Option<Finding>,
+    /// What was excluded, and where to look next.
+    pub leads: Vec<String>,
+}
+
+/// A packet's way, as it is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// Numbered from 1 in the order in which the packets ended.
+    pub number: u64,
+    /// Its way.
+    pub way: Way,
+    /// Why it was lost, if it was.
+    pub verdict: Option<Verdict>,
+}
+
+impl Told {
+    /// What the loss is counted by.
+    pub fn loss(&self) -> Option<LossKey> {
+        let (netns, device) = self.way.outcome.place();
+        let reason = match &self.way.outcome {
+            Outcome::Dropped { reason, function, .. } => (reason.clone(), function.clone()),
+            Outcome::Vanished { .. } => (None, None),
+            _ => return None,
+        };
+        Some(match self.verdict.as_ref().and_then(|verdict| verdict.finding.as_ref()) {
+            Some(finding) => LossKey {
+                cause: Some(finding.code.clone()),
+                known: true,
+                netns: finding.place.netns,
+                device: finding.place.device,
+                function: finding.place.function.clone(),
+            },
+            None => LossKey { cause: reason.0, known: false, netns, device, function: reason.1 },
+        })
+    }
 }

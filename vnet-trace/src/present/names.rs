@@ -18,6 +18,11 @@ impl<'a> Names<'a> {
         Self { before: &recording.before, after: recording.after.as_ref() }
     }
 
+    /// The names in a snapshot.
+    pub fn in_snapshot(snapshot: &'a Snapshot) -> Self {
+        Self { before: snapshot, after: None }
+    }
+
     fn find(self, id: NetnsId) -> Option<&'a Netns> {
         self.before.netns(id).or_else(|| self.after.and_then(|after| after.netns(id)))
     }

@@ -7,6 +7,7 @@ use std::thread;
 use ::pcap::{Active, Capture, Error, Linktype, Precision};
 use nix::sys::socket::setsockopt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
+use socket2::{SockFilter, SockRef};
 
 use super::filter::Tags;
 use super::{Filter, Target, on_our_clock};
@@ -14,13 +15,38 @@ use crate::model::frame::{Direction, Frame, LinkLayer};
 use crate::model::id::Device;
 use crate::model::sight::Gap;
 
-/// Bytes of a frame that are kept: all headers that are read, also of an ICMP error about a packet in a tunnel.
-const SNAPLEN: i32 = 256;
+/// How devices are opened.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    /// The filter for Ethernet, in tcpdump's language; empty lets everything through.
+    pub ethernet: String,
+    /// The same for bare IP packets.
+    pub bare: String,
+    /// Bytes of a frame that are kept.
+    pub snaplen: i32,
+    /// Kernel memory for all ring buffers together, and the most for one, in bytes.
+    pub buffers: usize,
+    pub largest: usize,
+}
 
-/// Kernel memory for all ring buffers together, and the bounds for one, in bytes.
-const ALL_BUFFERS: usize = 8 << 20;
+/// All headers that are read, also of an ICMP error about a packet in a tunnel.
+pub(super) const SNAPLEN: i32 = 256;
+
+impl Opening {
+    /// For the packets of one question.
+    pub fn of(filter: Filter) -> Self {
+        Self {
+            ethernet: filter.expression(Tags::Possible),
+            bare: filter.expression(Tags::Impossible),
+            snaplen: SNAPLEN,
+            buffers: 8 << 20,
+            largest: 256 << 10,
+        }
+    }
+}
+
+/// The least kernel memory for one ring buffer.
 const SMALLEST_BUFFER: usize = 32 << 10;
-const LARGEST_BUFFER: usize = 256 << 10;
 
 /// Handles that are opened or closed at the same time.
 const MAX_THREADS: usize = 128;
@@ -44,6 +70,8 @@ pub(super) struct Tap {
     linktype: Linktype,
     /// For errors: `ns1/veth0`.
     name: String,
+    /// Frames that were received and dropped before the handle was ready.
+    before: (u64, u64),
 }
 
 impl std::fmt::Debug for Tap {
@@ -81,7 +109,7 @@ pub(super) fn summary(all: Vec<Unopened>) -> Vec<Gap> {
 }
 
 /// Opens all devices in both directions, and waits until all handles listen.
-pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<Unopened>) {
+pub(super) fn all(targets: &[Target], opening: &Opening) -> (Vec<Tap>, Vec<Unopened>) {
     let wanted: Vec<_> = targets
         .iter()
         .filter(|target| target.up)
@@ -91,12 +119,11 @@ pub(super) fn all(targets: &[Target], filter: Filter) -> (Vec<Tap>, Vec<Unopened
             directions.iter().map(move |direction| (target, *direction))
         })
         .collect();
-    let buffer = (ALL_BUFFERS / wanted.len().max(1)).clamp(SMALLEST_BUFFER, LARGEST_BUFFER);
-    let ethernet = filter.expression(Tags::Possible);
-    let bare = filter.expression(Tags::Impossible);
+    let most = opening.largest.max(SMALLEST_BUFFER);
+    let buffer = (opening.buffers / wanted.len().max(1)).clamp(SMALLEST_BUFFER, most);
     let results = in_parallel(&wanted, |(target, direction)| {
         let opened = target.netns.enter().map_err(|error| error.to_string()).and_then(|()| {
-            open(target, *direction, buffer, &ethernet, &bare).map_err(|error| match error {
+            open(target, *direction, buffer, opening).map_err(|error| match error {
                 Error::PcapError(said) if !said.is_empty() => said,
                 other => other.to_string(),
             })
@@ -134,11 +161,10 @@ pub(super) fn close(taps: Vec<Tap>) -> Vec<(Device, u64, u64)> {
     let taps: Vec<_> = taps.into_iter().map(|tap| std::sync::Mutex::new(Some(tap))).collect();
     in_parallel(&taps, |tap| {
         let mut tap = tap.lock().ok()?.take()?;
-        // A device that is gone has no statistics any more.
-        let stats = tap.handle.stats().ok();
+        let (received, lost) = tap.counts();
         let device = tap.device;
         drop(tap);
-        Some((device, stats.map_or(0, |stats| stats.received.into()), stats.map_or(0, |stats| stats.dropped.into())))
+        Some((device, received, lost))
     })
     .into_iter()
     .flatten()
@@ -162,29 +188,66 @@ fn in_parallel<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> 
     })
 }
 
-fn open(target: &Target, direction: Direction, buffer: usize, ethernet: &str, bare: &str) -> Result<Tap, Error> {
+fn open(target: &Target, direction: Direction, buffer: usize, opening: &Opening) -> Result<Tap, Error> {
     let inactive = Capture::from_device(target.name.as_str())?
         .immediate_mode(true)
-        .snaplen(SNAPLEN)
+        .snaplen(opening.snaplen)
         .buffer_size(i32::try_from(buffer).unwrap_or(i32::MAX))
         .precision(Precision::Nano)
         .promisc(false);
     let mut handle = inactive.open()?.setnonblock()?;
     let linktype = handle.get_datalink();
-    let expression = if linktype == Linktype::ETHERNET { ethernet } else { bare };
-    handle.filter(expression, true)?;
+    let expression = if linktype == Linktype::ETHERNET { &opening.ethernet } else { &opening.bare };
+    if !expression.is_empty() {
+        handle.filter(expression, true)?;
+    }
+    let mut before = (0, 0);
     match direction {
         Direction::In | Direction::Unknown => {
             handle.direction(::pcap::Direction::In)?;
             // Older kernels copy, and libpcap throws away.
             let _ = setsockopt(&descriptor(&handle), IgnoreOutgoing, &1);
         }
-        Direction::Out => handle.direction(::pcap::Direction::Out)?,
+        Direction::Out => {
+            handle.direction(::pcap::Direction::Out)?;
+            // Else the kernel copies what comes in as well, and libpcap throws it away.
+            only_outgoing(&handle, expression);
+        }
     }
-    Ok(Tap { handle, device: target.device, direction, linktype, name: named(target) })
+    if let Ok(stats) = handle.stats() {
+        before = (stats.received.into(), stats.dropped.into());
+    }
+    Ok(Tap { handle, device: target.device, direction, linktype, name: named(target), before })
+}
+
+/// Gives the socket a filter that lets only through what is sent, past libpcap: the first frame after pcap_setfilter is judged by
+/// libpcap's own interpreter, which knows nothing of a direction and would refuse it. Without it the handle shows the same.
+fn only_outgoing(handle: &Capture<Active>, expression: &str) {
+    let expression = if expression.is_empty() { "outbound".to_owned() } else { format!("outbound and ({expression})") };
+    let Ok(program) = handle.compile(&expression, true) else { return };
+    // The library shows an instruction as text only: code, both jumps, constant.
+    let read = |text: String| {
+        let mut numbers = text.split(' ').map(str::parse::<u32>);
+        let mut next = || numbers.next()?.ok();
+        Some(SockFilter::new(next()?.try_into().ok()?, next()?.try_into().ok()?, next()?.try_into().ok()?, next()?))
+    };
+    let filter: Option<Vec<SockFilter>> =
+        program.get_instructions().iter().map(|instruction| read(instruction.to_string())).collect();
+    if let Some(filter) = filter {
+        let _ = SockRef::from(&descriptor(handle)).attach_filter(&filter);
+    }
 }
 
 impl Tap {
+    /// Frames that passed the filter and frames of these that found no room, so far. A device that is gone has no
+    /// statistics any more.
+    pub fn counts(&mut self) -> (u64, u64) {
+        let (received, lost) = self.before;
+        self.handle.stats().map_or((0, 0), |stats| {
+            (u64::from(stats.received).saturating_sub(received), u64::from(stats.dropped).saturating_sub(lost))
+        })
+    }
+
     /// The next frame; None if there is none now. An error is the end of this tap.
     pub fn next(&mut self, offset: u64) -> Result<Option<Frame>, Gap> {
         match self.handle.next_packet() {

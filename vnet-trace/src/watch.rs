@@ -1,0 +1,247 @@
+//! Other people's traffic: packets are followed as they come, told when they have ended, and judged when they were lost.
+//!
+//! This joins the stages for an endless stream as [`crate::ask`] does for one question. [`Watcher`] is the pure half: it takes
+//! events and frames and gives [`Told`] ways, live or from a recording alike. [`live`] looks at this machine.
+
+use crate::filter::Expression;
+use crate::follow::totals::Totals;
+use crate::follow::way::{Ground, Told};
+use crate::follow::{Counts, Follower, Limits};
+use crate::model::event::Event;
+use crate::model::exchange::Role;
+use crate::model::frame::{Frame, LinkLayer};
+use crate::model::id::{Device, Nanos, NetnsId};
+use crate::model::recording::Recording;
+use crate::model::sight::Sight;
+use crate::model::snapshot::Snapshot;
+
+mod judge;
+pub mod live;
+mod reach;
+
+use judge::Judge;
+
+/// Which packets are told.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// What a packet must match somewhere; None takes all.
+    pub expression: Option<Expression>,
+    /// Namespaces in which it must match; empty means any.
+    pub netns: Vec<NetnsId>,
+    /// Devices at which it must match; empty means any.
+    pub devices: Vec<Device>,
+    /// Only losses.
+    pub drops: bool,
+    /// Only packets that took at least so long, and losses with `drops`.
+    pub slower_than: Option<Nanos>,
+}
+
+impl Wanted {
+    /// Whether a frame is of what is asked for.
+    pub fn is_asked(&self, frame: &Frame) -> bool {
+        self.is_place(Some(frame.device))
+            && self.expression.as_ref().is_none_or(|expression| matches(expression, frame))
+    }
+
+    /// Whether what a probe saw is of what is asked for. In a recording the probes saw more than is asked for now.
+    pub fn is_asked_event(&self, event: &Event) -> bool {
+        let device = event.device;
+        self.is_place(device)
+            && self.expression.as_ref().is_none_or(|expression| {
+                let ethertype = event.mac.map(|mac| mac.ethertype).or_else(|| ethertype(&event.bytes));
+                ethertype.is_some_and(|ethertype| {
+                    let (dst, src) = event.mac.map_or(([0; 6], [0; 6]), |mac| (mac.dst.0, mac.src.0));
+                    let frame = [&dst[..], &src, &ethertype.to_be_bytes(), &event.bytes].concat();
+                    expression.matches(&frame, event.len.max(frame.len() as u32))
+                })
+            })
+    }
+
+    fn is_place(&self, device: Option<Device>) -> bool {
+        let netns = device.map(|device| device.netns);
+        (self.netns.is_empty() || netns.is_some_and(|netns| self.netns.contains(&netns)))
+            && (self.devices.is_empty() || device.is_some_and(|device| self.devices.contains(&device)))
+    }
+
+    fn is_told(&self, told: &Told) -> bool {
+        let loss = told.way.outcome.is_loss();
+        let slow = self.slower_than.is_some_and(|least| told.way.last.0 - told.way.first.0 >= least.0);
+        match (self.drops, self.slower_than.is_some()) {
+            (false, false) => true,
+            (true, false) => loss,
+            (false, true) => slow,
+            (true, true) => loss || slow,
+        }
+    }
+}
+
+fn matches(expression: &Expression, frame: &Frame) -> bool {
+    match frame.link {
+        LinkLayer::Ethernet => expression.matches(&frame.bytes, frame.len),
+        LinkLayer::Ip => ethertype(&frame.bytes).is_some_and(|ethertype| {
+            let whole = [&[0; 12][..], &ethertype.to_be_bytes(), &frame.bytes].concat();
+            expression.matches(&whole, frame.len + 14)
+        }),
+    }
+}
+
+/// The ethertype of bytes from a network header on.
+fn ethertype(bytes: &[u8]) -> Option<u16> {
+    match bytes {
+        [first, ..] if first >> 4 == 4 => Some(crate::packet::ETHERTYPE_IPV4),
+        [first, ..] if first >> 4 == 6 => Some(crate::packet::ETHERTYPE_IPV6),
+        [0, 1, ..] => Some(crate::packet::ETHERTYPE_ARP),
+        _ => None,
+    }
+}
+
+/// Follows, tells and judges.
+pub struct Watcher {
+    wanted: Wanted,
+    ground: Ground,
+    follower: Follower,
+    judge: Judge,
+    totals: Totals,
+    number: u64,
+}
+
+impl Watcher {
+    /// For packets in this network.
+    pub fn new(wanted: Wanted, snapshot: Snapshot, sight: Sight, limits: Limits) -> Self {
+        Self {
+            wanted,
+            ground: Ground::new(snapshot, sight),
+            follower: Follower::new(limits),
+            judge: Judge::default(),
+            totals: Totals::default(),
+            number: 0,
+        }
+    }
+
+    /// Which packets are told.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Other devices or namespaces are asked for.
+    pub fn wanted_mut(&mut self) -> &mut Wanted {
+        &mut self.wanted
+    }
+
+    /// The network.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// Sightings were lost: found now, and how many it were until now.
+    pub fn lose(&mut self, now: Nanos, frames: u64, events: u64) {
+        self.ground.lose(now, frames, events);
+    }
+
+    /// The network has changed, or what can be seen of it.
+    pub fn renew(&mut self, seen: Seen) {
+        self.ground = self.ground.again(seen.snapshot, seen.sight);
+        self.judge.forget();
+    }
+
+    /// Takes a captured frame.
+    pub fn frame(&mut self, frame: Frame) {
+        let asked = self.wanted.is_asked(&frame);
+        self.follower.frame(frame, asked);
+    }
+
+    /// Takes what a probe saw. The probes have matched it, unless it comes from a recording.
+    pub fn event(&mut self, event: Event, matched: Matched) {
+        let asked = match matched {
+            Matched::ByProbe => true,
+            Matched::NotYet => self.wanted.is_asked_event(&event),
+        };
+        self.follower.event(event, asked);
+    }
+
+    /// It is this late.
+    pub fn tick(&mut self, now: Nanos) {
+        self.follower.tick(now);
+    }
+
+    /// Nothing more will come.
+    pub fn close(&mut self) {
+        self.follower.close();
+    }
+
+    /// What has ended and is to be told, one by one. Before a loss is judged that is unlike those before, `look` may give a newer
+    /// picture of the network.
+    pub fn tell(&mut self, look: &mut dyn FnMut(&Wanted) -> Option<Seen>) -> Option<Told> {
+        loop {
+            let followed = self.follower.pop()?;
+            let helps = followed.packet.is_resolution() || followed.packet.role == Role::IcmpError;
+            if !followed.asked && !helps {
+                continue;
+            }
+            let asked = followed.asked;
+            let mut way = self.ground.tell(followed);
+            if !asked {
+                self.judge.remember(way);
+                continue;
+            }
+            let verdict = way.outcome.is_loss().then(|| {
+                if !self.judge.knows(&way)
+                    && let Some(seen) = look(&self.wanted)
+                {
+                    self.renew(seen);
+                }
+                self.judge.judge(&mut self.ground, &mut way)
+            });
+            self.number += 1;
+            let told = Told { number: self.number, way, verdict };
+            self.totals.count(&told.way, told.loss());
+            if self.wanted.is_told(&told) {
+                return Some(told);
+            }
+            self.judge.remember(told.way);
+        }
+    }
+
+    /// Lends the network as a recording that has the sightings of this packet.
+    pub fn with<T>(&mut self, told: &mut Told, look: impl FnOnce(&Recording, &Told) -> T) -> T {
+        let mut events = std::mem::take(&mut told.way.followed.events);
+        let mut frames = std::mem::take(&mut told.way.followed.frames);
+        let given = self.ground.lend(&mut events, &mut frames, |recording| look(recording, told));
+        told.way.followed.events = events;
+        told.way.followed.frames = frames;
+        given
+    }
+
+    /// Takes back what was told: later judgements may need it.
+    pub fn remember(&mut self, told: Told) {
+        self.judge.remember(told.way);
+    }
+
+    /// Everything so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// What was followed, and what the bounds cost.
+    pub fn counts(&self) -> Counts {
+        self.follower.counts()
+    }
+}
+
+/// The network, and what can be seen of it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The network.
+    pub snapshot: Snapshot,
+    /// What can be seen.
+    pub sight: Sight,
+}
+
+/// Whether an event is known to be of what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// The probes gave it because it is.
+    ByProbe,
+    /// That is still to be seen.
+    NotYet,
+}
