@@ -585,7 +585,7 @@ impl Open {
 
 /// Whether headers say something that they did not say before at this place. A probe without a MAC header says nothing new.
 fn is_news(before: &Said, now: &Said) -> bool {
-    let ends = |said: &Said| (said.src, said.dst, said.id, said.to, said.outer.is_some());
+    let ends = |said: &Said| (said.src, said.dst, said.id, said.port, said.outer.is_some());
     ends(before) != ends(now) || before.mac.is_none() && now.mac.is_some()
 }
 

@@ -342,7 +342,7 @@ impl Ground {
         let packet = &way.followed.packet;
         let said = visit.first_said();
         let (netns, src, dst) = (visit.netns?, said.src?, said.dst?);
-        let protocol = match (way.protocol, said.id, said.to) {
+        let protocol = match (way.protocol, said.id, said.port) {
             (None, ..) if packet.is_resolution() => Protocol::Echo,
             (Some(1 | 58), ..) => Protocol::Echo,
             (Some(6), Some(sport), Some(port)) => Protocol::Tcp { port, sport },
@@ -410,7 +410,7 @@ fn ends(packet: &Packet) -> Vec<Ends> {
     let mut all: Vec<Ends> = Vec::new();
     for visit in &packet.visits {
         for said in &visit.said {
-            let now = Ends { device: visit.at(), src: said.src, dst: said.dst, ports: said.id.zip(said.to) };
+            let now = Ends { device: visit.at(), src: said.src, dst: said.dst, ports: said.id.zip(said.port) };
             let same = |before: &Ends| (before.src, before.dst, before.ports) == (now.src, now.dst, now.ports);
             if now.src.is_some() && !all.last().is_some_and(same) {
                 all.push(now);

@@ -152,7 +152,7 @@ impl Judge {
             protocol: way.protocol,
             src: said.src,
             dst: said.dst,
-            port: said.to,
+            port: said.port,
             len: said.len,
             answers: self.answered(way).is_some(),
             role: packet.role,
