@@ -107,7 +107,7 @@ fn strip(built: &Path, folder: &Path) -> Result<PathBuf> {
             .arg("/dev/null"),
     )?;
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let (less_types, less_functions) = btf::without_lines(&read(&types)?, &read(&functions)?)?;
+    let (less_types, less_functions) = btf::functions_only(&read(&types)?, &read(&functions)?)?;
     std::fs::write(&types, less_types)?;
     std::fs::write(&functions, less_functions)?;
     let stripped = file("probes.bpf.o");

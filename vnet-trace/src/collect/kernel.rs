@@ -8,18 +8,23 @@
 
 pub mod attach;
 pub mod btf;
+mod config;
 pub mod decode;
 mod drain;
 pub mod load;
+mod maps;
+mod object;
 mod offsets;
 mod reasons;
 pub mod record;
+mod report;
 mod symbols;
+mod sys;
 
 pub use attach::{AttachPoint, Needs, TABLE, Target, Tier};
+pub use config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 pub use drain::{Lost, Probes, Sighting};
-pub use load::{
-    AttachError, Failure, LogLevel, Matching, ProbeConfig, ProbeReport, SNAP_MAX, Told, Watched, WhyNot, attach,
-};
+pub use load::{AttachError, attach};
 pub use reasons::Reasons;
 pub use record::{Detail, DeviceRef, DropReason, FibLookup, KernelRecord, NeighEvent, VlanTag};
+pub use report::{Failure, ProbeReport, WhyNot};

@@ -275,45 +275,6 @@ impl Btf {
             .collect()
     }
 
-    /// A file with as many types as this one, of which only the noted functions and typedefs are there,
-    /// under their own numbers; the others are empty.
-    ///
-    /// For a loader that looks each name up by going through all types: with most of them empty it gets
-    /// there many times faster.
-    pub fn skeleton(&self) -> Vec<u8> {
-        const EMPTY: u32 = 7 << 24;
-        let mut strings = vec![0];
-        let last = self.named.values().max().copied().unwrap_or(0);
-        let mut types = vec![[0, EMPTY, 0]; last as usize];
-        for ((kind, name), id) in self.sorted_names() {
-            let kind = match kind {
-                Kind::Func => KIND_FUNC,
-                Kind::Typedef => KIND_TYPEDEF,
-                Kind::Struct | Kind::Enum => continue,
-            };
-            types[id as usize - 1] = [strings.len() as u32, u32::from(kind) << 24, 0];
-            strings.extend_from_slice(name.as_bytes());
-            strings.push(0);
-        }
-        let type_bytes = types.len() as u32 * 12;
-        let header = [HEADER as u32, 0, type_bytes, type_bytes, strings.len() as u32];
-        let mut file = vec![0x9f, 0xeb, 1, 0];
-        if cfg!(target_endian = "big") {
-            file[..2].reverse();
-        }
-        for word in header.iter().chain(types.as_flattened()) {
-            file.extend_from_slice(&word.to_ne_bytes());
-        }
-        file.extend_from_slice(&strings);
-        file
-    }
-
-    fn sorted_names(&self) -> Vec<(&(Kind, String), u32)> {
-        let mut names: Vec<_> = self.named.iter().map(|(key, id)| (key, *id)).collect();
-        names.sort_unstable_by_key(|(_, id)| *id);
-        names
-    }
-
     /// Steps through typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Option<u32> {
         for _ in 0..32 {

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use vnet_trace_ebpf::ProbeId;
 
 use super::attach;
-use super::load::{ProbeReport, WhyNot};
 use super::record::{Detail, DeviceRef, DropReason, KernelRecord};
+use super::report::{ProbeReport, WhyNot};
 use crate::model::event::{Event, EventKind, MacHeader};
 use crate::model::id::{Device, IfIndex, MacAddr, Nanos, NetnsId, SkbId};
 use crate::model::sight::{ProbeSight, Tier};

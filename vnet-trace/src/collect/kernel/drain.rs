@@ -1,21 +1,22 @@
 //! Attached probes at work: reading what they recorded, telling them what else to look for, stopping.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::Program;
+use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya_log::EbpfLogger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vnet_trace_ebpf::{ProbeId, Record};
 
 use super::attach::Tier;
-use super::load::{AttachError, LogLevel, ProbeConfig, ProbeReport};
+use super::config::LogLevel;
+use super::load::AttachError;
+use super::maps::{Maps, address_key, possible_cpus};
 use super::reasons::Reasons;
 use super::record::KernelRecord;
+use super::report::ProbeReport;
 use super::symbols::Symbols;
 use crate::collect::clock;
 use crate::model::id::Nanos;
@@ -52,15 +53,13 @@ pub struct Probes {
 
 struct Attached {
     records: RingBuf<MapData>,
-    lost: PerCpuArray<MapData, u64>,
-    addresses: HashMap<MapData, [u8; 16], u8>,
-    netns: HashMap<MapData, u32, u8>,
-    identifiers: HashMap<MapData, u32, u8>,
-    ports: HashMap<MapData, u32, u8>,
+    maps: Maps,
+    cpus: usize,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// When the last probe was attached. What the first ones saw before then is half a story.
     since: Nanos,
-    ebpf: Ebpf,
+    /// What keeps the programs attached.
+    links: Vec<OwnedFd>,
 }
 
 impl Probes {
@@ -70,28 +69,26 @@ impl Probes {
     }
 
     pub(super) fn new(
-        mut ebpf: Ebpf,
+        mut maps: Maps,
+        links: Vec<OwnedFd>,
         reports: Vec<ProbeReport>,
         reasons: Reasons,
         log: LogLevel,
     ) -> Result<Self, AttachError> {
-        if reports.iter().all(|report| report.tier == Tier::Capture) {
+        if links.is_empty() {
             return Ok(Self::none(reports, reasons));
         }
         let log = match log {
             LogLevel::Off => None,
-            LogLevel::Debug => EbpfLogger::init(&mut ebpf).ok(),
+            LogLevel::Debug => logger(&links),
         };
         let kernel = Attached {
-            records: take(&mut ebpf, "RECORDS")?,
-            lost: take(&mut ebpf, "LOST")?,
-            addresses: take(&mut ebpf, "ADDRESSES")?,
-            netns: take(&mut ebpf, "NETNS")?,
-            identifiers: take(&mut ebpf, "IDENTIFIERS")?,
-            ports: take(&mut ebpf, "PORTS")?,
+            records: ring(maps.take("RECORDS")?)?,
+            maps,
+            cpus: possible_cpus(),
             log,
             since: clock::monotonic(),
-            ebpf,
+            links,
         };
         Ok(Self { kernel: Some(kernel), reports, reasons, symbols: None })
     }
@@ -143,7 +140,7 @@ impl Probes {
         let Some(kernel) = &self.kernel else {
             return 0;
         };
-        kernel.lost.get(&0, 0).map_or(0, |values| values.iter().sum())
+        kernel.maps.per_cpu("LOST", 0, kernel.cpus).map_or(0, |counts| counts.iter().sum())
     }
 
     /// The same by probe and CPU; probes that have lost nothing are left out.
@@ -153,34 +150,26 @@ impl Probes {
 
     /// Adds an address whose ARP, ND, route look-ups and neighbour entries are of interest.
     pub fn watch_address(&mut self, address: IpAddr) -> Result<(), AttachError> {
-        let Some(kernel) = &mut self.kernel else {
-            return Ok(());
-        };
-        set("ADDRESSES", &mut kernel.addresses, map_key(address))
+        self.insert("ADDRESSES", &address_key(address))
     }
 
     /// Adds a namespace, by inode number. It has an effect if the configuration named namespaces at all.
     pub fn watch_netns(&mut self, inode: u32) -> Result<(), AttachError> {
-        let Some(kernel) = &mut self.kernel else {
-            return Ok(());
-        };
-        set("NETNS", &mut kernel.netns, inode)
+        self.insert("NETNS", &inode.to_ne_bytes())
     }
 
     /// Adds an identifier of echo requests.
     pub fn watch_identifier(&mut self, identifier: u16) -> Result<(), AttachError> {
-        let Some(kernel) = &mut self.kernel else {
-            return Ok(());
-        };
-        set("IDENTIFIERS", &mut kernel.identifiers, u32::from(identifier))
+        self.insert("IDENTIFIERS", &u32::from(identifier).to_ne_bytes())
     }
 
     /// Adds a port of ours, from which segments or datagrams are sent.
     pub fn watch_port(&mut self, port: u16) -> Result<(), AttachError> {
-        let Some(kernel) = &mut self.kernel else {
-            return Ok(());
-        };
-        set("PORTS", &mut kernel.ports, u32::from(port))
+        self.insert("PORTS", &u32::from(port).to_ne_bytes())
+    }
+
+    fn insert(&self, map: &str, key: &[u8]) -> Result<(), AttachError> {
+        self.kernel.as_ref().map_or(Ok(()), |kernel| kernel.maps.insert(map, key))
     }
 
     /// The function that an address of kernel code is in. The first call reads the kernel's symbols.
@@ -204,15 +193,12 @@ impl Probes {
     /// Each detachment waits until no CPU runs the program any more. The waits are for the same thing,
     /// so they are done side by side.
     fn detach_all(&mut self) {
-        let Some(mut kernel) = self.kernel.take() else {
+        let Some(kernel) = self.kernel.take() else {
             return;
         };
-        let programs: Vec<_> = kernel.ebpf.programs_mut().map(|(_, program)| program).collect();
         std::thread::scope(|scope| {
-            for program in programs {
-                if program.fd().is_ok() {
-                    scope.spawn(move || unload(program));
-                }
+            for link in kernel.links {
+                scope.spawn(move || drop(link));
             }
         });
     }
@@ -242,71 +228,19 @@ impl Drop for Probes {
     }
 }
 
-/// Detaches and unloads a program. That cannot fail in a way that anything could be done about.
-fn unload(program: &mut Program) {
-    let _ = match program {
-        Program::BtfTracePoint(program) => program.unload(),
-        Program::RawTracePoint(program) => program.unload(),
-        Program::FEntry(program) => program.unload(),
-        Program::FExit(program) => program.unload(),
-        Program::KProbe(program) => program.unload(),
-        _ => Ok(()),
-    };
+/// The reader of a ring buffer.
+fn ring(map: OwnedFd) -> Result<RingBuf<MapData>, AttachError> {
+    let unusable = |error: MapError| AttachError::map("RECORDS", std::io::Error::other(error));
+    MapData::from_fd(map).and_then(|data| RingBuf::try_from(Map::RingBuf(data))).map_err(unusable)
 }
 
-/// Fills the maps that say what is asked for, before any probe is attached.
-pub(super) fn fill_maps(ebpf: &mut Ebpf, config: &ProbeConfig) -> Result<(), AttachError> {
-    let mut addresses = open(ebpf, "ADDRESSES")?;
-    for address in &config.addresses {
-        set("ADDRESSES", &mut addresses, map_key(*address))?;
-    }
-    let mut netns = open(ebpf, "NETNS")?;
-    for inode in config.netns.iter().flatten() {
-        set("NETNS", &mut netns, *inode)?;
-    }
-    let mut identifiers = open(ebpf, "IDENTIFIERS")?;
-    for identifier in &config.identifiers {
-        set("IDENTIFIERS", &mut identifiers, u32::from(*identifier))?;
-    }
-    Ok(())
-}
-
-fn open<'a, K: aya::Pod>(
-    ebpf: &'a mut Ebpf,
-    map: &'static str,
-) -> Result<HashMap<&'a mut MapData, K, u8>, AttachError> {
-    ebpf.map_mut(map)
-        .ok_or_else(|| missing(map))
-        .and_then(|found| HashMap::try_from(found).map_err(|source| AttachError::Map { map, source }))
-}
-
-fn take<T>(ebpf: &mut Ebpf, map: &'static str) -> Result<T, AttachError>
-where
-    T: TryFrom<aya::maps::Map, Error = MapError>,
-{
-    ebpf.take_map(map)
-        .ok_or_else(|| missing(map))
-        .and_then(|found| T::try_from(found).map_err(|source| AttachError::Map { map, source }))
-}
-
-fn missing(map: &'static str) -> AttachError {
-    AttachError::Map { map, source: MapError::InvalidName { name: map.to_owned() } }
-}
-
-fn set<T: std::borrow::BorrowMut<MapData>, K: aya::Pod>(
-    name: &'static str,
-    map: &mut HashMap<T, K, u8>,
-    key: K,
-) -> Result<(), AttachError> {
-    map.insert(key, 1, 0).map_err(|source| AttachError::Map { map: name, source })
-}
-
-/// An address as the maps hold it.
-fn map_key(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
+/// The reader of what the programs say about themselves, which one of them leads to.
+fn logger(links: &[OwnedFd]) -> Option<EbpfLogger<&'static dyn log::Log>> {
+    links.iter().find_map(|link| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())).ok()?;
+        let number = info.lines().find_map(|line| line.strip_prefix("prog_id:"))?;
+        EbpfLogger::init_from_id(number.trim().parse().ok()?).ok()
+    })
 }
 
 /// Finds a record in the ring buffer; None if the bytes are not one.
