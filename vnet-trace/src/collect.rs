@@ -17,6 +17,7 @@ pub mod ovs;
 pub mod pcap;
 pub mod ping;
 pub mod procnet;
+pub mod provenance;
 pub mod recording_file;
 pub mod route_get;
 pub mod snapshot;

@@ -15,6 +15,7 @@ pub mod foretell;
 pub mod link;
 pub mod mended;
 pub mod notes;
+pub mod provenance;
 pub mod registry;
 pub mod route;
 pub mod rules;
@@ -123,7 +124,8 @@ fn graded(own: Grade, seen: Grade) -> Grade {
 
 /// Every rule's word on a fault, the one that wins first.
 fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
-    rules::RULES.iter().filter_map(|(_, check)| check(case, fault)).collect()
+    let found = rules::RULES.iter().filter_map(|(_, check)| check(case, fault));
+    found.map(|finding| Finding { origins: provenance::origins(case, fault, &finding), ..finding }).collect()
 }
 
 /// Codes whose fix mends both directions at once, or chooses one of two ends: another place of the same fault is the same fault.

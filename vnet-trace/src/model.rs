@@ -14,6 +14,7 @@ pub mod machine;
 pub mod netfilter;
 pub mod ovs;
 pub mod proof;
+pub mod provenance;
 pub mod question;
 pub mod recording;
 pub mod seen;

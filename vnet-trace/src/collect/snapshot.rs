@@ -8,12 +8,13 @@
 //! A namespace or a table that cannot be read is a [`Gap`]; only what leaves nothing to ask about is an error.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use super::netns::find::{Candidate, candidates};
 use super::netns::{Asked, Handle, NetnsError};
 use super::ovs::{self, Switches};
-use super::{bpf, clock, containers, procnet};
+use super::{bpf, clock, containers, procnet, provenance};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
@@ -182,6 +183,7 @@ fn finish(
     std::mem::take(switches).finish(&mut snapshot);
     if request.depth == Depth::Full {
         snapshot.cgroup_programs = bpf::cgroups();
+        snapshot.provenance = provenance::read(Path::new("/"));
         if let Some(own) = snapshot.namespaces.first_mut() {
             own.counters.extend(procnet::routing_counters());
         }

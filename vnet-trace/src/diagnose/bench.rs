@@ -25,6 +25,7 @@ use crate::model::diagnosis::{Finding, Note};
 use crate::model::exchange::{Decision, Exchange, Fault, Headers, Leg, Loss, Place, Role};
 use crate::model::id::{Device, IfIndex, MacAddr, NetnsId};
 use crate::model::netfilter::{Backend, Family};
+use crate::model::provenance::{Origin, Provenance};
 use crate::model::question::{Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::Sight;
@@ -84,6 +85,26 @@ impl World {
     /// Asks for a TCP port instead.
     pub fn connect(self, port: u16) -> Self {
         self.question(|question| question.protocol = Protocol::Tcp { port, sport: 40000 })
+    }
+
+    /// What the machine's files say, and whose namespace is the machine's own.
+    pub fn files(mut self, netns: &str, files: Provenance) -> Self {
+        let id = self.netns(netns);
+        let inode = u64::from(id.0) + 4_026_531_840;
+        for space in &mut self.snapshot.namespaces {
+            space.inode = u64::from(space.id.0) + 4_026_531_840;
+        }
+        self.snapshot.provenance = Provenance { machine_netns: Some(inode), ..files };
+        self
+    }
+
+    /// Where the settings come from that this rule's finding rests on.
+    pub fn origins(&self, check: Check) -> Vec<Origin> {
+        self.judge(|case| {
+            let fault = case.predicted.faults.iter().find(|fault| check(case, fault).is_some()).expect("a finding");
+            let finding = check(case, fault).expect("a finding");
+            crate::diagnose::provenance::origins(case, fault, &finding)
+        })
     }
 
     /// Requests that were sent, and that nobody answered.

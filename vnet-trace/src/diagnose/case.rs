@@ -218,6 +218,7 @@ impl<'a> Case<'a> {
             evidence: Vec::new(),
             fixes: Vec::new(),
             owner: None,
+            origins: Vec::new(),
         }
     }
 

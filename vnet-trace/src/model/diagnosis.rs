@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Place, Role};
 use super::id::NetnsId;
+use super::provenance::Origin;
 use super::sight::Gap;
 
 /// The answer to a question.
@@ -68,6 +69,9 @@ pub struct Finding {
     /// Who made the setting, where it is known.
     #[serde(default)]
     pub owner: Option<String>,
+    /// Where the decisive settings come from, and what will set them again.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
 }
 
 /// A pointer into the recording, with what it says.

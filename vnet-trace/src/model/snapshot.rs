@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{Device, IfIndex, MacAddr, Nanos, NetnsId};
 use super::netfilter::Ruleset;
 use super::ovs::OvsBridge;
+use super::provenance::Provenance;
 use super::sight::Gap;
 
 /// All namespaces reachable from the question.
@@ -25,6 +26,9 @@ pub struct Snapshot {
     /// cgroup programs that judge the asker's packets.
     #[serde(default)]
     pub cgroup_programs: Vec<CgroupProgram>,
+    /// What the machine's files say about who sets what.
+    #[serde(default)]
+    pub provenance: Provenance,
     /// What could not be read.
     #[serde(default)]
     pub gaps: Vec<Gap>,

@@ -198,7 +198,10 @@ fn why(sheet: &mut Sheet, report: Report<'_>, finding: &Finding) {
             sheet.prose(4, 6, &[Span::new(Tone::Faint, at)]);
         }
     }
-    if let Some(owner) = &finding.owner {
+    for origin in &finding.origins {
+        sheet.paragraph(2, &format!("{}.", words::origin(origin)));
+    }
+    if let Some(owner) = finding.owner.as_ref().filter(|_| finding.origins.is_empty()) {
         sheet.paragraph(2, &format!("The setting was made by {owner}."));
     }
 }

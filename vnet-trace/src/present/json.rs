@@ -144,6 +144,27 @@ pub struct Finding {
     /// Who made the setting, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Where the decisive settings come from, and what will set them again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub provenance: Vec<Origin>,
+}
+
+/// Where one setting comes from.
+#[derive(Debug, Clone, Serialize)]
+pub struct Origin {
+    /// The setting.
+    pub setting: String,
+    /// Who set it; `unknown` where nothing tells.
+    pub set_by: String,
+    /// The file that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Its line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// What will set it again; absent where nothing is known that would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returns: Option<String>,
 }
 
 /// A place in the network.

@@ -232,6 +232,7 @@ pub fn martian() -> Sample {
             },
         ],
         owner: None,
+        origins: Vec::new(),
     };
     Sample {
         name: "martian",
@@ -455,6 +456,7 @@ pub fn no_route() -> Sample {
             persist: String::new(),
         }],
         owner: Some("NetworkManager".to_owned()),
+        origins: Vec::new(),
     };
     Sample {
         name: "no-route",

@@ -269,7 +269,10 @@ fn why(sheet: &mut Sheet, report: Report<'_>, finding: &Finding, level: Detail) 
     for evidence in &finding.evidence {
         evidence_item(sheet, report.recording, evidence, level);
     }
-    if let Some(owner) = &finding.owner {
+    for origin in &finding.origins {
+        sheet.item(2, &[words::origin(origin).into()]);
+    }
+    if let Some(owner) = finding.owner.as_ref().filter(|_| finding.origins.is_empty()) {
         sheet.item(2, &[format!("set by {owner}").into()]);
     }
 }

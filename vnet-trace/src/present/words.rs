@@ -6,6 +6,7 @@ use super::names::Names;
 use crate::model::diagnosis::{Grade, Risk};
 use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Opaque, Role, Step};
 use crate::model::netfilter::{Backend, Family, RuleRef};
+use crate::model::provenance::Origin;
 use crate::model::question::{Protocol, Question};
 use crate::model::recording::Recording;
 
@@ -91,6 +92,23 @@ pub fn risk(risk: Risk) -> &'static str {
         Risk::ChangesPolicy => "changes policy: allows what somebody may have forbidden on purpose",
         Risk::NeedsChoice => "needs your choice: read it before you run it",
     }
+}
+
+/// Where a setting comes from and whether it will come back.
+pub fn origin(origin: &Origin) -> String {
+    let file = origin.at.as_ref().map_or_else(String::new, |at| match at.line {
+        0 => format!(" ({})", at.file),
+        line => format!(" ({} line {line})", at.file),
+    });
+    let by = match &origin.set_by {
+        Some(by) => format!("set by {by}{file}"),
+        None => "who set it is unknown".to_owned(),
+    };
+    let back = match &origin.returns {
+        Some(returns) => format!("; what will set it again: {returns}"),
+        None => String::new(),
+    };
+    format!("{}: {by}{back}", origin.setting)
 }
 
 /// A rule as people find it again: `nft inet filter forward handle 7: ip daddr 10.0.0.2 drop`.

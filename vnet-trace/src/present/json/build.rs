@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Ping, PingError, Place,
+    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Origin, Ping, PingError, Place,
     Probe, Probes, Question, Rtt, Sight, Step, Timing, Tool,
 };
 use crate::model::diagnosis;
@@ -132,6 +132,17 @@ impl Make<'_> {
                 })
                 .collect(),
             owner: finding.owner.clone(),
+            provenance: finding
+                .origins
+                .iter()
+                .map(|origin| Origin {
+                    setting: origin.setting.clone(),
+                    set_by: origin.set_by.clone().unwrap_or_else(|| "unknown".to_owned()),
+                    file: origin.at.as_ref().map(|at| at.file.clone()),
+                    line: origin.at.as_ref().map(|at| at.line).filter(|line| *line > 0),
+                    returns: origin.returns.clone(),
+                })
+                .collect(),
         }
     }
 
