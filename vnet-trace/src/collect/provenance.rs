@@ -225,9 +225,8 @@ mod tests {
             ("etc/nftables.conf", "table inet filter {\n\tip daddr 10.0.0.2   drop\n}\n"),
         ]);
         let found = read(root.path()).rules;
-        let line = |text: &str| {
-            found.iter().find(|rule| rule.text == text).map(|rule| (rule.at.file.clone(), rule.at.line))
-        };
+        let line =
+            |text: &str| found.iter().find(|rule| rule.text == text).map(|rule| (rule.at.file.clone(), rule.at.line));
         assert_eq!(line("-A INPUT -p icmp -j DROP"), Some(("/etc/iptables/rules.v4".to_owned(), 4)));
         assert_eq!(line("ip daddr 10.0.0.2 drop"), Some(("/etc/nftables.conf".to_owned(), 2)));
         assert_eq!(line("# mine"), None);
@@ -264,6 +263,9 @@ mod tests {
     #[test]
     fn a_zone_of_the_machines_own_hides_the_shipped_one() {
         let root = root(&[("etc/firewalld/zones/public.xml", ""), ("usr/lib/firewalld/zones/public.xml", "")]);
-        assert_eq!(read(root.path()).zones, [Zone { name: "public".into(), file: "/etc/firewalld/zones/public.xml".into() }]);
+        assert_eq!(
+            read(root.path()).zones,
+            [Zone { name: "public".into(), file: "/etc/firewalld/zones/public.xml".into() }]
+        );
     }
 }

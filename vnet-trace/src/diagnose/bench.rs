@@ -98,6 +98,17 @@ impl World {
         self
     }
 
+    /// The number of a namespace.
+    pub fn id_of(&self, netns: &str) -> NetnsId {
+        let found = self.snapshot.namespaces.iter().find(|space| space.name == netns);
+        found.map(|space| space.id).expect("a namespace")
+    }
+
+    /// What something says of the case.
+    pub fn look<T>(&self, look: impl FnOnce(&Case<'_>) -> T) -> T {
+        self.judge(look)
+    }
+
     /// Where the settings come from that this rule's finding rests on.
     pub fn origins(&self, check: Check) -> Vec<Origin> {
         self.judge(|case| {

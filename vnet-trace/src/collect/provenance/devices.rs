@@ -27,7 +27,11 @@ fn networkd(root: &Path) -> Vec<DeviceFile> {
     for path in paths {
         for (line, value) in ini(&path, "Match", "Name") {
             for device in value.split_whitespace() {
-                found.push(DeviceFile { manager: Manager::Networkd, device: device.to_owned(), at: at(root, &path, line) });
+                found.push(DeviceFile {
+                    manager: Manager::Networkd,
+                    device: device.to_owned(),
+                    at: at(root, &path, line),
+                });
             }
         }
     }
@@ -87,15 +91,13 @@ fn netplan(root: &Path) -> Vec<DeviceFile> {
                 Some((kind, _)) if indent <= kind => section = None,
                 _ => {}
             }
-            match &mut section {
-                None if KINDS.contains(&key) => section = Some((indent, None)),
-                None => {}
-                Some((_, names)) => {
-                    if *names.get_or_insert(indent) == indent {
-                        let at = at(root, &path, index + 1);
-                        found.push(DeviceFile { manager: Manager::Netplan, device: key.to_owned(), at });
-                    }
-                }
+            let Some((_, names)) = &mut section else {
+                section = KINDS.contains(&key).then_some((indent, None));
+                continue;
+            };
+            if *names.get_or_insert(indent) == indent {
+                let at = at(root, &path, index + 1);
+                found.push(DeviceFile { manager: Manager::Netplan, device: key.to_owned(), at });
             }
         }
     }

@@ -12,7 +12,8 @@ use super::{at, files, text};
 use crate::model::provenance::SysctlLine;
 
 /// In the order in which one hides the others.
-const FOLDERS: [&str; 5] = ["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d"];
+const FOLDERS: [&str; 5] =
+    ["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d"];
 
 /// The lines under `net.`.
 pub fn read(root: &Path) -> Vec<SysctlLine> {
@@ -77,7 +78,10 @@ mod tests {
     fn lines_are_read_as_sysctl_d_has_them() {
         let value = |text: &str| Some(text.to_owned());
         assert_eq!(setting(" net.ipv4.ip_forward=1 "), Some(("net.ipv4.ip_forward".into(), value("1"))));
-        assert_eq!(setting("-net/ipv4/conf/eth0.5/rp_filter = 2"), Some(("net.ipv4.conf.eth0/5.rp_filter".into(), value("2"))));
+        assert_eq!(
+            setting("-net/ipv4/conf/eth0.5/rp_filter = 2"),
+            Some(("net.ipv4.conf.eth0/5.rp_filter".into(), value("2")))
+        );
         assert_eq!(setting("-net.ipv4.conf.all.rp_filter"), Some(("net.ipv4.conf.all.rp_filter".into(), None)));
         for nothing in ["", "# net.ipv4.ip_forward=1", "; x=1", "net.ipv4.ip_forward"] {
             assert_eq!(setting(nothing), None);
@@ -97,10 +101,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let found: Vec<String> = read(root.path())
-            .iter()
-            .map(|line| format!("{}:{} {}", line.at.file, line.at.line, line.key))
-            .collect();
+        let found: Vec<String> =
+            read(root.path()).iter().map(|line| format!("{}:{} {}", line.at.file, line.at.line, line.key)).collect();
         assert_eq!(
             found,
             [

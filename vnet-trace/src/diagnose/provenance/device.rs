@@ -56,7 +56,9 @@ pub fn origin(case: &Case<'_>, device: Device, state: &str) -> Origin {
     if let Some(file) = files.devices.iter().find(|file| file.device == name || glob(&file.device, &name)) {
         let (manager, service) = match file.manager {
             Manager::Networkd => ("systemd-networkd", "a restart of systemd-networkd, or `networkctl reload`"),
-            Manager::NetworkManager => ("NetworkManager", "the connection being activated again (`nmcli connection up`)"),
+            Manager::NetworkManager => {
+                ("NetworkManager", "the connection being activated again (`nmcli connection up`)")
+            }
             Manager::Ifupdown => ("ifupdown", "`ifup`, or a restart of networking"),
             Manager::Netplan => ("netplan", "`netplan apply`"),
         };
@@ -89,7 +91,7 @@ mod tests {
     use crate::diagnose::link::link_down::check;
     use crate::model::provenance::{DeviceFile, FileLine, Manager, Origin, Provenance};
 
-    fn origin(world: World) -> Origin {
+    fn origin(world: &World) -> Origin {
         world.origins(check).into_iter().next().expect("an origin")
     }
 
@@ -101,13 +103,13 @@ mod tests {
 
     #[test]
     fn a_managed_device_is_told_with_its_file() {
-        let found = origin(World::cable().down("a/veth1").files("a", files()));
+        let found = origin(&World::cable().down("a/veth1").files("a", files()));
         assert_eq!(found.set_by.as_deref(), Some("systemd-networkd, which manages the device"));
         assert_eq!(found.at.map(|at| (at.file, at.line)), Some(("/etc/systemd/network/10-veth.network".to_owned(), 2)));
     }
 
     #[test]
     fn files_say_nothing_of_other_namespaces() {
-        assert_eq!(origin(World::cable().down("a/veth1").files("b", files())).set_by, None);
+        assert_eq!(origin(&World::cable().down("a/veth1").files("b", files())).set_by, None);
     }
 }

@@ -79,15 +79,19 @@ fn is_it(rule: &RuleRef, line: &str) -> bool {
 fn docker_forwards(case: &Case<'_>, netns: NetnsId, rule: &RuleRef) -> bool {
     rule.chain == "FORWARD"
         && rule.table == "filter"
-        && case.netns(netns).netfilter.tables.iter().any(|table| {
-            table.name == "filter" && table.chains.iter().any(|chain| chain.name.starts_with("DOCKER"))
-        })
+        && case
+            .netns(netns)
+            .netfilter
+            .tables
+            .iter()
+            .any(|table| table.name == "filter" && table.chains.iter().any(|chain| chain.name.starts_with("DOCKER")))
 }
 
 /// firewalld's file of the zone whose chain it is.
 fn zone(case: &Case<'_>, chain: &str) -> Option<crate::model::provenance::FileLine> {
     let zones = &case.snapshot().provenance.zones;
-    let prefixes = ["filter_FWD_", "filter_FWDI_", "filter_FWDO_", "filter_IN_", "FWDI_", "FWDO_", "IN_", "PRE_", "POST_"];
+    let prefixes =
+        ["filter_FWD_", "filter_FWDI_", "filter_FWDO_", "filter_IN_", "FWDI_", "FWDO_", "IN_", "PRE_", "POST_"];
     let rest = prefixes.iter().find_map(|prefix| chain.strip_prefix(prefix))?;
     let longest = zones.iter().filter(|zone| rest == zone.name || rest.starts_with(&format!("{}_", zone.name)));
     let zone = longest.max_by_key(|zone| zone.name.len())?;
@@ -110,15 +114,19 @@ mod tests {
     use crate::diagnose::filter::netfilter_drop::check;
     use crate::model::provenance::{FileLine, Provenance, RuleLine, Zone};
 
-    const DROP: &str = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p icmp -m comment --comment \"keep out\" -j DROP\nCOMMIT\n";
+    const DROP: &str =
+        "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p icmp -m comment --comment \"keep out\" -j DROP\nCOMMIT\n";
 
-    fn origin(world: World) -> crate::model::provenance::Origin {
+    fn origin(world: &World) -> crate::model::provenance::Origin {
         world.origins(check).into_iter().next().expect("an origin")
     }
 
     #[test]
     fn a_comment_is_read_from_either_language() {
-        assert_eq!(comment("-A KUBE-SVC-X -m comment --comment \"default/web:http\" -j DROP"), Some("default/web:http"));
+        assert_eq!(
+            comment("-A KUBE-SVC-X -m comment --comment \"default/web:http\" -j DROP"),
+            Some("default/web:http")
+        );
         assert_eq!(comment("-A INPUT -m comment --comment mine -j DROP"), Some("mine"));
         assert_eq!(comment("ip daddr 10.0.0.2 drop comment \"theirs\""), Some("theirs"));
         assert_eq!(comment("-A INPUT -j DROP"), None);
@@ -133,11 +141,11 @@ mod tests {
             services: vec!["netfilter-persistent".to_owned()],
             ..Provenance::default()
         };
-        let found = origin(World::cable().iptables("b", DROP).files("b", files.clone()));
+        let found = origin(&World::cable().iptables("b", DROP).files("b", files.clone()));
         assert_eq!(found.at, Some(at));
         assert_eq!(found.returns.as_deref(), Some("a reboot, or a restart of netfilter-persistent"));
         // The file is for the machine's own namespace, not for others.
-        let found = origin(World::cable().iptables("b", DROP).files("a", files));
+        let found = origin(&World::cable().iptables("b", DROP).files("a", files));
         assert_eq!((found.at, found.returns), (None, None));
         assert_eq!(found.set_by.as_deref(), Some("whoever wrote it, with the comment \"keep out\""));
     }
@@ -146,7 +154,8 @@ mod tests {
     fn a_zone_of_firewalld_is_named_with_its_file() {
         let rules = "*filter\n:INPUT ACCEPT [0:0]\n:IN_public_deny - [0:0]\n-A INPUT -j IN_public_deny\n-A IN_public_deny -j DROP\nCOMMIT\n";
         let zones = vec![Zone { name: "public".to_owned(), file: "/etc/firewalld/zones/public.xml".to_owned() }];
-        let found = origin(World::cable().iptables("b", rules).files("b", Provenance { zones, ..Provenance::default() }));
+        let found =
+            origin(&World::cable().iptables("b", rules).files("b", Provenance { zones, ..Provenance::default() }));
         assert!(found.set_by.is_some_and(|by| by.starts_with("firewalld")));
         assert_eq!(found.at.map(|at| at.file).as_deref(), Some("/etc/firewalld/zones/public.xml"));
         assert_eq!(found.returns.as_deref(), Some("firewall-cmd --reload"));
@@ -155,7 +164,7 @@ mod tests {
     #[test]
     fn nobody_is_named_where_nothing_tells() {
         let rules = "*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
-        let found = origin(World::cable().iptables("b", rules).files("b", Provenance::default()));
+        let found = origin(&World::cable().iptables("b", rules).files("b", Provenance::default()));
         assert_eq!((found.set_by, found.at, found.returns), (None, None, None));
     }
 }

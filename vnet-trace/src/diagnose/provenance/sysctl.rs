@@ -40,33 +40,28 @@ pub fn origin(case: &Case<'_>, netns: NetnsId, key: &str, value: &str) -> Origin
         let (start, _, end) = split_device(key)?;
         deciding(&files.sysctls, &format!("{start}default{end}")).filter(|line| line.value.as_deref() == Some(value))
     };
-    let boots = "a reboot, or `sysctl --system`".to_owned();
-    match line.filter(|line| line.value.as_deref() == Some(value)).or_else(inherited) {
-        Some(line) => Origin {
+    if let Some(line) = line.filter(|line| line.value.as_deref() == Some(value)).or_else(inherited) {
+        return Origin {
             setting,
             set_by: Some(format!("the line {} = {value}", line.key)),
             at: Some(line.at.clone()),
-            returns: Some(boots),
-        },
-        None => {
-            let docker = key.ends_with("ip_forward") && has_docker(case);
-            let by = match line {
-                Some(line) => Some(format!(
-                    "something after boot: {} line {} says {}",
-                    line.at.file,
-                    line.at.line,
-                    line.value.as_deref().unwrap_or("?")
-                )),
-                None if docker => Some(match docker_keeps_out(case) {
-                    Some(file) => format!("nobody: Docker is told to leave it alone ({file})"),
-                    None => "something after Docker's start: Docker sets it to 1 then".to_owned(),
-                }),
-                None => default,
-            };
-            let returns = (docker && value == "0").then(|| DOCKER_STARTS.to_owned());
-            Origin { setting, set_by: by, at: None, returns }
-        }
+            returns: Some("a reboot, or `sysctl --system`".to_owned()),
+        };
     }
+    let docker = key.ends_with("ip_forward") && has_docker(case);
+    let by = match line {
+        Some(line) => {
+            let says = line.value.as_deref().unwrap_or("?");
+            Some(format!("something after boot: {} line {} says {says}", line.at.file, line.at.line))
+        }
+        None if docker => Some(match docker_keeps_out(case) {
+            Some(file) => format!("nobody: Docker is told to leave it alone ({file})"),
+            None => "something after Docker's start: Docker sets it to 1 then".to_owned(),
+        }),
+        None => default,
+    };
+    let returns = (docker && value == "0").then(|| DOCKER_STARTS.to_owned());
+    Origin { setting, set_by: by, at: None, returns }
 }
 
 /// The line that decides about a key.
@@ -143,11 +138,64 @@ fn docker_keeps_out<'a>(case: &Case<'a>) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::provenance::FileLine;
+    use crate::diagnose::bench::World;
+    use crate::diagnose::route::forwarding_disabled::check;
+    use crate::model::provenance::{DaemonOption, FileLine, Provenance};
 
     fn line(key: &str, value: Option<&str>, number: u32) -> SysctlLine {
         let at = FileLine { file: "/etc/sysctl.d/x.conf".to_owned(), line: number };
         SysctlLine { key: key.to_owned(), value: value.map(str::to_owned), at }
+    }
+
+    /// Why r does not forward, on a machine with these files.
+    fn forwarding(files: Provenance) -> Origin {
+        let world = World::router().forwarding("r", 0).files("r", files);
+        world.origins(check).into_iter().next().expect("an origin")
+    }
+
+    #[test]
+    fn the_line_with_the_value_is_the_origin_and_comes_back() {
+        let found = forwarding(Provenance {
+            sysctls: vec![line("net.ipv4.ip_forward", Some("0"), 4), line("net.ipv4.conf.*.forwarding", Some("0"), 5)],
+            ..Provenance::default()
+        });
+        assert!(found.setting.starts_with("net.ipv4.") && found.setting.ends_with(" = 0"), "{}", found.setting);
+        assert!(found.at.is_some_and(|at| at.line >= 4));
+        assert_eq!(found.returns.as_deref(), Some("a reboot, or `sysctl --system`"));
+    }
+
+    #[test]
+    fn a_line_with_another_value_is_not_the_origin() {
+        let sysctls = vec![line("net.ipv4.ip_forward", Some("1"), 4), line("net.ipv4.conf.*.forwarding", Some("1"), 5)];
+        let found = forwarding(Provenance { sysctls, ..Provenance::default() });
+        assert_eq!((found.at, found.returns), (None, None));
+        assert!(found.set_by.is_some_and(|by| by.contains("says 1")));
+    }
+
+    #[test]
+    fn without_a_line_it_is_the_kernels_own_value() {
+        assert!(forwarding(Provenance::default()).set_by.is_some_and(|by| by.starts_with("the kernel")));
+    }
+
+    #[test]
+    fn a_daemon_that_is_told_to_keep_out_is_named_with_its_file() {
+        let world = World::router()
+            .forwarding("r", 0)
+            .space("r", |space| {
+                space.sysctls.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
+            })
+            .files("r", Provenance {
+                services: vec!["docker".to_owned()],
+                docker: vec![DaemonOption {
+                    key: "ip-forward".to_owned(),
+                    value: "false".to_owned(),
+                    at: FileLine { file: "/etc/docker/daemon.json".to_owned(), line: 2 },
+                }],
+                ..Provenance::default()
+            });
+        let id = world.id_of("r");
+        let by = |case: &Case<'_>| origin(case, id, "net.ipv4.ip_forward", "0").set_by;
+        assert!(world.look(by).is_some_and(|by| by.contains("/etc/docker/daemon.json")));
     }
 
     #[test]

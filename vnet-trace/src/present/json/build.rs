@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Origin, Ping, PingError, Place,
-    Probe, Probes, Question, Rtt, Sight, Step, Timing, Tool,
+    Asked, Document, Evidence, EvidenceKind, Fate, Finding, Fix, Gap, Hop, Icmp, Journey, Note, Origin, Ping,
+    PingError, Place, Probe, Probes, Question, Rtt, Sight, Step, Timing, Tool,
 };
 use crate::model::diagnosis;
 use crate::model::event::EventKind;
