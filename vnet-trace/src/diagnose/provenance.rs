@@ -44,7 +44,9 @@ pub fn origins(case: &Case<'_>, fault: &Fault, finding: &Finding) -> Vec<Origin>
         Some(Decision::DeviceDown) => {
             origins.extend(fault.loss.place.device().map(|at| device::origin(case, at, "is down")));
         }
-        Some(Decision::NoCarrier { culprit: Some(culprit) }) => origins.push(device::origin(case, *culprit, "is down")),
+        Some(Decision::NoCarrier { culprit: Some(down) } | Decision::NoRoute { dead: Some(down), .. }) => {
+            origins.push(device::origin(case, *down, "is down"));
+        }
         Some(Decision::TooBig { mtu, .. }) => {
             origins.extend(fault.loss.place.device().map(|at| device::origin(case, at, &format!("has MTU {mtu}"))));
         }

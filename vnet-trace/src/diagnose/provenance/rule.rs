@@ -100,7 +100,7 @@ fn zone(case: &Case<'_>, chain: &str) -> Option<crate::model::provenance::FileLi
 
 /// What somebody wrote beside the rule: `--comment "…"` of iptables, `comment "…"` of nft.
 pub fn comment(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("comment ")?;
+    let (_, rest) = text.split_once("--comment ").or_else(|| text.split_once("comment "))?;
     match rest.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next(),
         None => rest.split_whitespace().next(),

@@ -184,15 +184,18 @@ mod tests {
             .space("r", |space| {
                 space.sysctls.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
             })
-            .files("r", Provenance {
-                services: vec!["docker".to_owned()],
-                docker: vec![DaemonOption {
-                    key: "ip-forward".to_owned(),
-                    value: "false".to_owned(),
-                    at: FileLine { file: "/etc/docker/daemon.json".to_owned(), line: 2 },
-                }],
-                ..Provenance::default()
-            });
+            .files(
+                "r",
+                Provenance {
+                    services: vec!["docker".to_owned()],
+                    docker: vec![DaemonOption {
+                        key: "ip-forward".to_owned(),
+                        value: "false".to_owned(),
+                        at: FileLine { file: "/etc/docker/daemon.json".to_owned(), line: 2 },
+                    }],
+                    ..Provenance::default()
+                },
+            );
         let id = world.id_of("r");
         let by = |case: &Case<'_>| origin(case, id, "net.ipv4.ip_forward", "0").set_by;
         assert!(world.look(by).is_some_and(|by| by.contains("/etc/docker/daemon.json")));
