@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.kernels {
         vm::run(&vm::Args::oldest_and_newest())?;
     }
-    test::run(&args.test.for_merge())
+    test::run(&args.test.serially())
 }
 
 /// rustfmt and clippy are components that a minimal toolchain lacks; what they check is checked where they are.

@@ -19,13 +19,17 @@ use crate::shell::{self, Profile};
 /// Arguments of `test`.
 #[derive(clap::Args)]
 #[group(id = "test")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// Only the labs
     #[arg(long)]
     labs: bool,
-    /// What every merge has to pass: all but the long property and network suites
+    /// Only what is quick to run: all but the suites that take the same networks through further variations
     #[arg(long)]
-    merge: bool,
+    quick: bool,
+    /// One network at a time, so that no answer depends on what else is being tested
+    #[arg(long)]
+    serial: bool,
     /// Then the labs once more for each of several settings of this machine's first network namespace, which new
     /// namespaces inherit; they are put back afterwards
     #[arg(long)]
@@ -35,14 +39,13 @@ pub struct Args {
     words: Vec<String>,
 }
 
-/// The suites that every merge has to pass, besides the tests inside the crates. The others take the same networks through
-/// further variations and belong to the full run, `cargo xtask test`.
-const MERGE: &[&str] = &["tidy", "cli", "labs", "netfilter", "snapshot", "capture"];
+/// The suites of `--quick`, besides the tests inside the crates.
+const QUICK: &[&str] = &["tidy", "cli", "labs", "netfilter", "snapshot", "capture"];
 
 impl Args {
-    /// What a merge has to pass.
-    pub fn for_merge(&self) -> Self {
-        Self { labs: self.labs, merge: true, inherit: self.inherit, words: self.words.clone() }
+    /// The same, one network at a time.
+    pub fn serially(&self) -> Self {
+        Self { serial: true, words: self.words.clone(), ..*self }
     }
 }
 
@@ -87,9 +90,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.labs {
         command.args(["--package", "tests", "--test", "labs"]);
-    } else if args.merge {
+    } else if args.quick {
         command.args(["--workspace", "--lib", "--bins"]);
-        for suite in MERGE {
+        for suite in QUICK {
             command.args(["--test", suite]);
         }
     } else {
@@ -97,8 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     labs::as_root(&mut command)?;
     command.arg("--").args(&args.words);
-    if args.merge {
-        // One network at a time: what a merge has to pass must not depend on what else the machine does.
+    if args.serial {
         command.arg("--test-threads=1");
     }
     let mut succeeded = count.watch(&mut command)?;
