@@ -1,97 +1,84 @@
 //! Writing records: reserved in the ring buffer, filled in place, submitted.
 //!
-//! A record that finds no room is counted in [`LOST`], per CPU; user space reports the sum, so that
+//! A record that finds no room is counted in [`COUNTS`], by probe and CPU; user space reports the sums, so that
 //! nothing is lost unsaid.
+//!
+//! The reader is woken for each record that finds it waiting, which for one ping is right. For other people's traffic
+//! that would be a wake-up for nearly every packet, so there the reader is woken when [`Config::wake_bytes`] have come
+//! together, and looks by itself now and then.
+//!
+//! [`Config::wake_bytes`]: vnet_trace_ebpf::Config::wake_bytes
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
-use vnet_trace_ebpf::{ABSENT, ARGS, FLAG_DEV_OF_ROUTE, FLAG_MAC, PACKET_BYTES, ProbeId, Record, Role};
+use vnet_trace_ebpf::{
+    ADDRESS_BYTES, ARGS, COUNTERS, FLAG_DEV_OF_ROUTE, FLAG_MAC, ProbeId, Record, Role, SNAP_MAX, Told,
+};
 
-use crate::read::{View, dev_ifindex, dev_netns, field, net_inum, offset};
-use crate::track::Sighting;
+use crate::desk::{self, Desk, set_args};
+use crate::read::{config, dev_ifindex, dev_netns, field, net_inum, offset};
+use crate::track::tag_of;
 
 /// The records. User space may choose another size.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Records that found no room, per CPU.
+/// Records that found no room, by probe and CPU; the last one is [`vnet_trace_ebpf::COUNTER_UNDECIDED`].
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
-/// What a probe adds to the packet.
-#[derive(Clone, Copy)]
-pub struct Extra {
-    pub args: [u64; ARGS],
-    /// The device, where it is not `skb->dev`.
-    pub dev: u64,
-    /// A second device.
-    pub other: u64,
-}
+const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
 
-impl Extra {
-    pub const NONE: Self = Self { args: [0; ARGS], dev: 0, other: 0 };
-
-    #[inline(always)]
-    pub fn args(args: [u64; ARGS]) -> Self {
-        Self { args, ..Self::NONE }
+/// Writes the record of the packet on a desk, and notes there where it was seen. Gives 0 if it found no room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn emit(number: u32, probe: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let desk = cpu.desk(number);
+    let mut flags = desk.flags as u8;
+    find_place(desk, &mut flags);
+    if config!(told) == Told::Losses as u8 && probe != ProbeId::KfreeSkb as u32 && probe != ProbeId::QdiscDrop as u32 {
+        return 1;
     }
-}
+    // A constant to the verifier, because the configuration is.
+    let snap = u32::from(config!(snap));
+    let Some(record) = reserve(size_of::<Record>() as u32 + snap, probe) else { return 0 };
+    begin(record, probe);
 
-/// Where a packet was seen.
-#[derive(Clone, Copy)]
-pub struct Place {
-    pub netns: u32,
-    pub ifindex: u32,
-}
-
-/// Writes the record of a packet and tells where it was seen.
-#[inline(always)]
-pub fn packet(probe: ProbeId, sighting: &Sighting, extra: &Extra) -> Place {
-    let view = &sighting.view;
-    let dev = if extra.dev == 0 { view.get(offset!(skb_dev)) } else { extra.dev };
-    let mut place = Place { netns: dev_netns(dev), ifindex: dev_ifindex(dev) };
-    let mut flags = sighting.flags;
-    if place.ifindex == 0 {
-        place = place_by_route(view);
-        flags |= FLAG_DEV_OF_ROUTE;
-    }
-
-    let Some(mut entry) = reserve() else {
-        return place;
-    };
-    let record = entry.as_mut_ptr();
-    begin(record, probe, &extra.args);
-
-    let head = sighting.head;
-    let network = sighting.network;
-    let data: u64 = view.get(offset!(skb_data));
-    let tail: u32 = view.get(offset!(skb_tail));
-    let mac_header: u16 = view.get(offset!(skb_mac_header));
-    let (vlan_proto, vlan_tci) = vlan(view);
-    // SAFETY: `record` is a reserved record, and every field of it is written once.
+    let head = desk.head;
+    let network = desk.network;
+    let data: u64 = desk.get(offset!(skb_data));
+    let tail: u32 = desk.get(offset!(skb_tail));
+    let mac_header: u16 = desk.get(offset!(skb_mac_header));
+    let tag = tag_of(desk);
+    // SAFETY: `record` is a reserved record with room for `snap` bytes behind it, and every field of it is written once.
     unsafe {
-        (*record).skb = sighting.skb;
+        set_args(&mut (*record).args, desk.args);
+        (*record).skb = desk.address;
         (*record).head = head;
-        (*record).origin = sighting.origin;
-        (*record).netns = place.netns;
-        (*record).ifindex = place.ifindex;
-        (*record).other_netns = dev_netns(extra.other);
-        (*record).other_ifindex = dev_ifindex(extra.other);
-        (*record).len = view.get(offset!(skb_len));
-        (*record).data_len = view.get(offset!(skb_data_len));
-        (*record).mark = view.get(offset!(skb_mark));
-        (*record).skb_iif = view.get(offset!(skb_iif));
-        (*record).role = sighting.role as u8;
-        (*record).pkt_type = view.bits(offset!(skb_pkt_type));
-        (*record).protocol = u16::from_be(view.get(offset!(skb_protocol)));
+        (*record).origin = desk.origin;
+        (*record).netns = desk.netns;
+        (*record).ifindex = desk.ifindex;
+        (*record).other_netns = dev_netns(desk.other);
+        (*record).other_ifindex = dev_ifindex(desk.other);
+        (*record).len = desk.get(offset!(skb_len));
+        (*record).data_len = desk.get(offset!(skb_data_len));
+        (*record).mark = desk.get(offset!(skb_mark));
+        (*record).skb_iif = desk.get(offset!(skb_iif));
+        (*record).role = desk.role as u8;
+        (*record).pkt_type = desk.bits(offset!(skb_pkt_type));
+        (*record).protocol = u16::from_be(desk.get(offset!(skb_protocol)));
         (*record).network_offset = network.wrapping_sub(data) as i16;
-        (*record).vlan_proto = vlan_proto;
-        (*record).vlan_tci = vlan_tci;
+        (*record).vlan_proto = u16::from_be(tag as u16);
+        (*record).vlan_tci = u16::from_be((tag >> 16) as u16);
 
         let mac_to_network = network.wrapping_sub(head + u64::from(mac_header));
         if mac_header != u16::MAX && (mac_to_network == 14 || mac_to_network == 18) {
@@ -102,20 +89,60 @@ pub fn packet(probe: ProbeId, sighting: &Sighting, extra: &Extra) -> Place {
         }
         (*record).flags = flags;
 
-        // The bytes after the tail still belong to the buffer or to the `skb_shared_info` behind it,
-        // so that a fixed number can be read, which spares the verifier a bound.
         let present = (head + u64::from(tail)).wrapping_sub(network);
-        let is_read = fill((&raw mut (*record).packet).cast(), PACKET_BYTES as u32, network);
-        (*record).packet_len = if !is_read || present >= 1 << 20 {
-            0
-        } else if present < PACKET_BYTES as u64 {
-            present as u8
+        let packet = record.add(1).cast::<c_void>();
+        (*record).packet_len = if snap <= u32::from(SNAP_CAREFREE) {
+            // The bytes after the tail still belong to the buffer or to the `skb_shared_info` behind it, so that a
+            // fixed number can be read, which spares the verifier a bound.
+            let is_read = fill(packet, snap, network);
+            if !is_read || present >= 1 << 20 {
+                0
+            } else if present < u64::from(snap) {
+                present as u16
+            } else {
+                snap as u16
+            }
         } else {
-            PACKET_BYTES as u8
+            let wanted = if present < u64::from(snap) { present as u32 } else { snap };
+            let wanted = bounded(wanted);
+            if wanted <= snap && fill(packet, wanted, network) { wanted as u16 } else { 0 }
         };
     }
-    entry.submit(0);
-    place
+    submit(record);
+    1
+}
+
+/// Up to so many bytes are read without looking how many there are.
+const SNAP_CAREFREE: u16 = 192;
+
+/// A number of bytes of which the verifier sees that it is not too large.
+#[inline(always)]
+fn bounded(number: u32) -> u32 {
+    let mut kept = number;
+    // SAFETY: the instruction changes nothing that the compiler does not know of.
+    unsafe { core::arch::asm!("{0} &= 2047", inout(wreg) kept, options(pure, nomem, nostack)) };
+    if kept > u32::from(SNAP_MAX) { u32::from(SNAP_MAX) } else { kept }
+}
+
+/// Finds out where a packet is, for the record and for those who come after.
+#[inline(always)]
+fn find_place(desk: &mut Desk, flags: &mut u8) {
+    let dev = if desk.dev == 0 { desk.get(offset!(skb_dev)) } else { desk.dev };
+    desk.netns = dev_netns(dev);
+    desk.ifindex = dev_ifindex(dev);
+    if desk.ifindex != 0 {
+        return;
+    }
+    // Without a device it is where its route leads, or else where its socket is.
+    *flags |= FLAG_DEV_OF_ROUTE;
+    let refdst: u64 = desk.get(offset!(skb_refdst));
+    let dev = field(refdst & !7, offset!(dst_dev));
+    desk.netns = dev_netns(dev);
+    desk.ifindex = dev_ifindex(dev);
+    if desk.ifindex == 0 {
+        let sock: u64 = desk.get(offset!(skb_sk));
+        desk.netns = net_inum(field(sock, offset!(sock_net)));
+    }
 }
 
 /// Copies kernel memory into a record.
@@ -129,85 +156,73 @@ unsafe fn fill(into: *mut c_void, size: u32, address: u64) -> bool {
     unsafe { bpf_probe_read_kernel(into, size, address as *const c_void) == 0 }
 }
 
+/// What [`bare`] makes: a record with room for three addresses behind it.
+#[repr(C)]
+pub struct Bare {
+    pub record: Record,
+    pub addresses: [[u32; 4]; 3],
+}
+
 /// Reserves a record that has no packet of its own, all zero but for the probe and its arguments. It must
 /// be submitted.
 #[inline(always)]
-pub fn bare(probe: ProbeId, args: &[u64; ARGS]) -> Option<RingBufEntry<Record>> {
-    let mut entry = reserve()?;
-    let record = entry.as_mut_ptr();
-    begin(record, probe, args);
-    // SAFETY: `record` is a reserved record, and every field of it is written.
+pub fn bare(probe: ProbeId, args: &[u64; ARGS]) -> Option<*mut Bare> {
+    let record = reserve(size_of::<Record>() as u32 + ADDRESS_BYTES, probe as u32)?;
+    // SAFETY: the record is reserved with what follows it, and zeroes are a value of all of it.
     unsafe {
-        (*record).skb = 0;
-        (*record).head = 0;
-        (*record).origin = 0;
-        (*record).netns = 0;
-        (*record).ifindex = 0;
-        (*record).flags = 0;
-        (*record).other_netns = 0;
-        (*record).other_ifindex = 0;
-        (*record).len = 0;
-        (*record).data_len = 0;
-        (*record).mark = 0;
-        (*record).skb_iif = 0;
+        // The helper reads nothing at address 0 and gives zeroes, by one instruction where the compiler would write a loop.
+        bpf_probe_read_kernel(record.cast(), size_of::<Bare>() as u32, core::ptr::null());
         (*record).role = Role::None as u8;
-        (*record).pkt_type = 0;
-        (*record).packet_len = 0;
-        (*record).protocol = 0;
-        (*record).vlan_proto = 0;
-        (*record).vlan_tci = 0;
-        (*record).network_offset = 0;
-        (*record).mac = [0; 14];
-        (*record).packet = [0; PACKET_BYTES];
+        set_args(&mut (*record).args, *args);
     }
-    Some(entry)
+    begin(record, probe as u32);
+    Some(record.cast())
 }
 
 #[inline(always)]
-fn reserve() -> Option<RingBufEntry<Record>> {
-    let entry = RECORDS.reserve::<Record>(0);
-    if entry.is_none()
-        && let Some(lost) = LOST.get_ptr_mut(0)
-    {
+fn reserve(bytes: u32, probe: u32) -> Option<*mut Record> {
+    // SAFETY: the map is a ring buffer; what the helper gives is null or as many bytes as were asked for.
+    let room = unsafe { bpf_ringbuf_reserve((&raw const RECORDS).cast_mut().cast(), u64::from(bytes), 0) };
+    if room.is_null() {
+        count(probe);
+        return None;
+    }
+    Some(room.cast())
+}
+
+/// Counts something under a number.
+#[inline(always)]
+pub fn count(number: u32) {
+    if let Some(counter) = COUNTS.get_ptr_mut(number) {
         // SAFETY: the element is this CPU's own.
-        unsafe { *lost += 1 };
+        unsafe { *counter += 1 };
     }
-    entry
 }
 
 #[inline(always)]
-fn begin(record: *mut Record, probe: ProbeId, args: &[u64; ARGS]) {
+fn begin(record: *mut Record, probe: u32) {
     // SAFETY: `record` is a reserved record; the helpers take nothing and cannot fail.
     unsafe {
         (*record).time_ns = bpf_ktime_get_ns();
         (*record).cpu = bpf_get_smp_processor_id() as u16;
         (*record).probe = probe as u8;
-        (*record).reserved = 0;
         (*record).padding = [0; 2];
-        (*record).args = *args;
     }
 }
 
-/// Where a packet without a device is: where its route leads, or else where its socket is.
+/// Hands a record over, and wakes the reader if it is time.
 #[inline(always)]
-fn place_by_route(view: &View) -> Place {
-    let refdst: u64 = view.get(offset!(skb_refdst));
-    let dev = field(refdst & !7, offset!(dst_dev));
-    let place = Place { netns: dev_netns(dev), ifindex: dev_ifindex(dev) };
-    if place.ifindex != 0 {
-        return place;
+pub fn submit<T>(record: *mut T) {
+    let wake = config!(wake_bytes);
+    // SAFETY: the map is a ring buffer, and the record was reserved in it.
+    unsafe {
+        let flags = if wake == 0 {
+            0
+        } else if bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), BPF_RB_AVAIL_DATA) >= u64::from(wake) {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        };
+        bpf_ringbuf_submit(record.cast(), flags);
     }
-    let sock: u64 = view.get(offset!(skb_sk));
-    Place { netns: net_inum(field(sock, offset!(sock_net))), ifindex: 0 }
-}
-
-/// EtherType and content of the VLAN tag beside the packet; zeroes if there is none.
-#[inline(always)]
-fn vlan(view: &View) -> (u16, u16) {
-    let present = offset!(skb_vlan_present);
-    let protocol = u16::from_be(view.get(offset!(skb_vlan_proto)));
-    if present.byte != ABSENT && view.bits(present) == 0 || protocol == 0 {
-        return (0, 0);
-    }
-    (protocol, view.get(offset!(skb_vlan_tci)))
 }

@@ -1,7 +1,7 @@
 //! Which packets are asked for, judged by their bytes alone.
 //!
-//! [`role_of`] is the only entrance: it takes the address of a network header and gives the packet's
-//! [`Role`], or [`Role::None`] for a packet that nobody asked for. In [`Mode::Ping`] these are:
+//! [`role_of`] is the entrance: it takes the address of a network header and gives the packet's
+//! [`Role`], or [`Role::None`] for a packet that nobody asked for. These are:
 //!
 //! - an ICMP or ICMPv6 echo whose identifier is in [`IDENTIFIERS`], whatever its addresses, because
 //!   NAT may rewrite them;
@@ -16,13 +16,14 @@
 //! packets have no readable inside. A packet that was recognised once is followed by other means from
 //! there on (see [`crate::track`]), so these limits matter for its first sighting only.
 //!
-//! Another mode of asking adds a branch to [`role_of`] and nothing elsewhere.
+//! The other mode, in which an expression decides, is [`crate::expression`].
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap};
-use vnet_trace_ebpf::{Mode, Role};
+use vnet_trace_ebpf::Role;
 
-use crate::read::{config, copy};
+use crate::desk::Desk;
+use crate::read::{config, copy, dev_ifindex, dev_netns, field, net_inum, offset};
 
 /// Addresses of interest, IPv4 as `::ffff:a.b.c.d`. Filled by user space; gateways found by route
 /// look-ups of the exchange are added here.
@@ -32,6 +33,10 @@ static ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(4096, 0);
 /// Namespaces of interest, by inode number.
 #[map]
 static NETNS: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
+
+/// Devices of interest, by namespace and interface index.
+#[map]
+static DEVICES: HashMap<[u32; 2], u8> = HashMap::with_max_entries(1024, 0);
 
 /// Identifiers of our echoes, as they stand in the packet. NAT may add to them.
 #[map]
@@ -92,16 +97,44 @@ pub fn is_candidate(ether_type: u16) -> bool {
 /// The role of the packet with this network header; 0 if it is not asked for.
 #[inline(always)]
 pub fn role_of(address: u64, ether_type: u16) -> u32 {
-    if config!(mode) != Mode::Ping as u8 {
-        return Role::None as u32;
-    }
     exchange(address, u32::from(ether_type))
+}
+
+/// Where the packet inside a tunnel begins, and its EtherType.
+#[inline(always)]
+pub fn inside(address: u64, ether_type: u16) -> Option<(u64, u16)> {
+    let outcome = network(address, u32::from(ether_type));
+    // The lowest byte would be a role; there are none without identifiers and addresses to look for.
+    (outcome >> 32 != 0).then_some((address + (outcome >> 32), (outcome >> 16) as u16))
 }
 
 /// Whether ARP, ND, look-ups and neighbour events of this namespace (0: unknown) are asked for.
 #[inline(always)]
 pub fn netns_wanted(inum: u32) -> bool {
     config!(only_netns) == 0 || inum == 0 || NETNS.get_ptr(inum).is_some()
+}
+
+/// Whether a packet of this role may begin where the skb on the desk is.
+#[inline(always)]
+pub fn place_wanted(desk: &Desk) -> bool {
+    let role = desk.role;
+    if role < Role::ArpRequest as u32 || config!(only_netns) == 0 && config!(only_devices) == 0 {
+        return true;
+    }
+    let dev = desk.get(offset!(skb_dev));
+    let netns = dev_netns(dev);
+    if role != Role::Other as u32 {
+        return netns_wanted(netns);
+    }
+    if config!(only_devices) != 0 && DEVICES.get_ptr([netns, dev_ifindex(dev)]).is_none() {
+        return false;
+    }
+    if config!(only_netns) == 0 || NETNS.get_ptr(netns).is_some() {
+        return true;
+    }
+    // A packet that its sender has not got to a device yet is where its socket is.
+    let sock: u64 = desk.get(offset!(skb_sk));
+    netns == 0 && NETNS.get_ptr(net_inum(field(sock, offset!(sock_net)))).is_some()
 }
 
 /// Whether an address is asked for.

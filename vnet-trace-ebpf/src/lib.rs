@@ -12,11 +12,30 @@
 //! Read [`Record`] first, then [`ProbeId`], which says what [`Record::args`] means at each probe.
 #![no_std]
 
-/// How many bytes of a packet a record carries, counted from the network header.
+/// How many bytes of a packet are usually recorded, counted from the network header.
 ///
 /// 112 bytes hold the longest thing that identifies a ping: an ICMPv6 error (48 bytes) with the
 /// IPv6 echo request that it quotes (48 bytes).
-pub const PACKET_BYTES: usize = 112;
+pub const PACKET_BYTES: u16 = 112;
+
+/// The most bytes of a packet that can be recorded.
+pub const SNAP_MAX: u16 = 1504;
+
+/// How many bytes follow a record that has no packet: three addresses.
+pub const ADDRESS_BYTES: u32 = 48;
+
+/// How far into a frame an expression can read.
+pub const FRAME_REACH: usize = 256;
+
+/// How much memory a frame takes: what an expression reads, and a header that is put before it.
+pub const FRAME_BYTES: usize = 280;
+
+/// How many counters there are: one for each number of a probe, for records that found no room, and the following.
+pub const COUNTERS: u32 = 128;
+
+/// Counts packets of which an expression could not tell whether they match, because it reads what is not in one piece
+/// with their headers.
+pub const COUNTER_UNDECIDED: u32 = 127;
 
 /// Number of `u64` arguments of a record.
 pub const ARGS: usize = 6;
@@ -27,7 +46,8 @@ pub const TUNNEL_PORTS: usize = 4;
 /// The value of an offset in [`Offsets`] that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// One sighting, as it lies in the ring buffer.
+/// One sighting, as it lies in the ring buffer. Behind it lies the packet from its network header; at the FIB probes
+/// [`FlowAddresses`]; at the neighbour probes the protocol address, 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -67,25 +87,20 @@ pub struct Record {
     pub role: u8,
     /// `skb->pkt_type`: PACKET_HOST and so on, as in `linux/if_packet.h`.
     pub pkt_type: u8,
-    /// How many bytes of `packet` are valid.
-    pub packet_len: u8,
-    /// Always 0.
-    pub reserved: u8,
+    /// How many bytes behind the record are valid.
+    pub packet_len: u16,
     /// `skb->protocol` as an EtherType.
     pub protocol: u16,
     /// EtherType of the VLAN tag that the kernel keeps beside the packet; 0 means no such tag.
     pub vlan_proto: u16,
     /// The tag: 3 bits priority, 1 bit DEI, 12 bits VLAN id.
     pub vlan_tci: u16,
-    /// Where `packet` starts, counted from `skb->data`; negative once the header has been pulled.
+    /// Where the packet starts, counted from `skb->data`; negative once the header has been pulled.
     pub network_offset: i16,
     /// The Ethernet header, valid with [`FLAG_MAC`]. At neighbour probes: the link-layer address.
     pub mac: [u8; 14],
     /// Always 0.
     pub padding: [u8; 2],
-    /// The packet from its network header. At the FIB probes: [`FlowAddresses`]; at the neighbour
-    /// probes: the protocol address, 16 bytes.
-    pub packet: [u8; PACKET_BYTES],
 }
 
 /// [`Record::mac`] is valid.
@@ -101,7 +116,7 @@ pub const FLAG_DEV_OF_ROUTE: u8 = 16;
 /// The record belongs to the packet that this CPU was processing; the probe itself has no packet.
 pub const FLAG_CONTEXT: u8 = 32;
 
-/// What [`Record::packet`] starts with at the FIB probes.
+/// What lies behind a record of the FIB probes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FlowAddresses {
@@ -136,10 +151,10 @@ pub enum ProbeId {
     /// `qdisc_drop` (7.2 and later). args: drop reason of the QDISC subsystem.
     QdiscDrop = 15,
     /// `fib_table_lookup`. args: table, iif, oif, error (as i32), scope, address family of the gateway.
-    /// other device: the next hop's. packet: [`FlowAddresses`].
+    /// other device: the next hop's. behind it: [`FlowAddresses`].
     FibTableLookup = 20,
     /// `fib6_table_lookup`. args: table, iif, oif, error (as i32), route type, route flags.
-    /// other device: the next hop's. packet: [`FlowAddresses`].
+    /// other device: the next hop's. behind it: [`FlowAddresses`].
     Fib6TableLookup = 21,
     /// `fib_validate_source` returned. args: return value (as i32), source (IPv4, network order), destination, oif.
     FibValidateSource = 22,
@@ -165,11 +180,11 @@ pub enum ProbeId {
     ArpProcess = 40,
     /// `ndisc_rcv` entered.
     NdiscRcv = 41,
-    /// `neigh_update`. args: old state, new state, flags. mac: new link-layer address. packet: protocol address.
+    /// `neigh_update`. args: old state, new state, flags. mac: new link-layer address. behind it: protocol address.
     NeighUpdate = 42,
-    /// `neigh_event_send_done`. args: state, return code. mac: link-layer address. packet: protocol address.
+    /// `neigh_event_send_done`. args: state, return code. mac: link-layer address. behind it: protocol address.
     NeighEventSend = 43,
-    /// `neigh_timer_handler`. args: state, 1 if a solicitation follows. mac: link-layer address. packet: protocol address.
+    /// `neigh_timer_handler`. args: state, 1 if a solicitation follows. mac: link-layer address. behind it: protocol address.
     NeighTimer = 44,
     /// `br_handle_frame` entered: a bridge port got the frame. (`struct sk_buff **`)
     BrHandleFrame = 50,
@@ -307,7 +322,8 @@ pub struct Config {
     pub tunnel_ports: [u16; TUNNEL_PORTS],
     /// A [`Mode`].
     pub mode: u8,
-    /// 1: ARP, ND, route look-ups and neighbour events count only in the namespaces of the map `NETNS`.
+    /// 1: ARP, ND, route look-ups and neighbour events count only in the namespaces of the map `NETNS`; packets that an
+    /// expression matches are followed from the first sighting in one of them.
     pub only_netns: u8,
     /// 1: `kfree_skb` has a third argument, the reason.
     pub kfree_reason: u8,
@@ -315,19 +331,70 @@ pub struct Config {
     pub consume_location: u8,
     /// 6 or 17: the exchange is one of TCP or UDP, whose near ports are in the map `PORTS`; else 0.
     pub transport: u8,
+    /// A [`Told`].
+    pub told: u8,
+    /// 1: packets that an expression matches are followed from the first sighting at a device of the map `DEVICES`.
+    pub only_devices: u8,
+    /// 1: the expression is also asked about the packet inside a tunnel.
+    pub inner: u8,
+    /// 1: the expression reads Ethernet addresses.
+    pub reads_addresses: u8,
     /// Always 0.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// How many bytes of a packet are recorded, a multiple of 8, at most [`SNAP_MAX`].
+    pub snap: u16,
+    /// How far into a frame the expression can read, a multiple of 8, at most [`FRAME_REACH`].
+    pub frame_bytes: u16,
+    /// Always 0.
+    pub padding: u16,
+    /// The reader is woken when so many bytes wait for it; 0: for each record that finds it waiting.
+    pub wake_bytes: u32,
 }
 
+/// How many bytes [`Config`] has.
+pub const CONFIG_BYTES: usize = size_of::<Config>();
+
 impl Config {
+    /// One that asks for nothing.
+    pub const NONE: Self = Self {
+        tunnel_ports: [0; TUNNEL_PORTS],
+        mode: Mode::Ping as u8,
+        only_netns: 0,
+        kfree_reason: 0,
+        consume_location: 0,
+        transport: 0,
+        told: Told::Everything as u8,
+        only_devices: 0,
+        inner: 0,
+        reads_addresses: 0,
+        reserved: 0,
+        snap: PACKET_BYTES,
+        frame_bytes: 0,
+        padding: 0,
+        wake_bytes: 0,
+    };
+
     /// The structure as the bytes that it consists of, in order.
-    pub fn bytes(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    pub fn bytes(&self) -> [u8; CONFIG_BYTES] {
+        let mut bytes = [0; CONFIG_BYTES];
         for (index, port) in self.tunnel_ports.iter().enumerate() {
             bytes[index * 2..index * 2 + 2].copy_from_slice(&port.to_ne_bytes());
         }
-        let Self { mode, only_netns, kfree_reason, consume_location, transport, .. } = *self;
-        bytes[8..13].copy_from_slice(&[mode, only_netns, kfree_reason, consume_location, transport]);
+        bytes[8..18].copy_from_slice(&[
+            self.mode,
+            self.only_netns,
+            self.kfree_reason,
+            self.consume_location,
+            self.transport,
+            self.told,
+            self.only_devices,
+            self.inner,
+            self.reads_addresses,
+            self.reserved,
+        ]);
+        bytes[18..20].copy_from_slice(&self.snap.to_ne_bytes());
+        bytes[20..22].copy_from_slice(&self.frame_bytes.to_ne_bytes());
+        bytes[24..28].copy_from_slice(&self.wake_bytes.to_ne_bytes());
         bytes
     }
 }
@@ -338,6 +405,18 @@ impl Config {
 pub enum Mode {
     /// The exchange of one ping: its echoes, the errors that quote them, the ARP and ND they need.
     Ping = 0,
+    /// Whatever an expression matches.
+    Expression = 1,
+}
+
+/// What is told of the packets that are followed.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Every sighting.
+    Everything = 0,
+    /// Only that packets were dropped.
+    Losses = 1,
 }
 
 /// A field that shares its byte with others.
@@ -519,24 +598,27 @@ pub struct Tracked {
     pub since_ns: u64,
     /// A [`Role`].
     pub role: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// The [`ProbeId`] that saw it last; 0 if none has since it began.
+    pub last: u32,
 }
 
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
 
-    assert!(size_of::<Record>() == 256);
+    assert!(size_of::<Record>() == 144);
     assert!(align_of::<Record>() == 8);
     assert!(offset_of!(Record, args) == 32);
     assert!(offset_of!(Record, netns) == 80);
     assert!(offset_of!(Record, cpu) == 112);
     assert!(offset_of!(Record, protocol) == 120);
     assert!(offset_of!(Record, mac) == 128);
-    assert!(offset_of!(Record, packet) == 144);
-    assert!(offset_of!(Record, packet) + PACKET_BYTES == size_of::<Record>());
-    assert!(size_of::<FlowAddresses>() <= PACKET_BYTES);
-    assert!(size_of::<Config>() == 16);
+    assert!(size_of::<FlowAddresses>() == ADDRESS_BYTES as usize);
+    assert!(offset_of!(Config, mode) == 8);
+    assert!(offset_of!(Config, snap) == 18);
+    assert!(offset_of!(Config, wake_bytes) == 24);
+    assert!(size_of::<Config>() == 28);
+    assert!(FRAME_BYTES >= FRAME_REACH + 18);
+    assert!(ProbeId::SocketFull as u32 <= 100 && COUNTER_UNDECIDED < COUNTERS);
     assert!(size_of::<Tracked>() == 32);
     assert!(size_of::<BitField>() == 12);
     assert!(size_of::<Offsets>().is_multiple_of(4));

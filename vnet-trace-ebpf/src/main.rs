@@ -5,18 +5,21 @@
 //! Nothing is decided here; user space reads the records.
 //!
 //! One probe often exists twice or thrice, as `fentry_…`/`fexit_…` and as `kprobe_…`/`kretprobe_…`,
-//! because no single way of attaching works on all kernels. They share their body, which is generic
-//! over how kernel memory is read: see [`read`]. The table of which program goes where is user
+//! because no single way of attaching works on all kernels. They share their body. How kernel memory is
+//! read is argued in [`read`], where a program keeps what it works on in [`desk`]. The table of which program goes where is user
 //! space's, in `vnet_trace::collect::kernel::attach`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![expect(unsafe_code, reason = "kernel memory is read through raw pointers; the kernel's verifier checks each access")]
 
+mod desk;
 mod emit;
+mod expression;
 mod filter;
 mod probes;
 mod read;
+mod tell;
 mod track;
 
 #[panic_handler]

@@ -17,20 +17,32 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use vnet_trace_ebpf::ProbeId;
 
-use crate::emit::{self, Extra};
-use crate::track::{self, Begin};
+use crate::emit;
+use crate::tell;
+use crate::track::{self, Begin, Sighting};
 
-/// Records that a packet passed, if it is one that is asked for.
+/// Records that a packet passed, if it is one that is asked for. `note` adds what this probe knows of it, `then` comes after
+/// the record.
 #[inline(always)]
-fn seen(probe: ProbeId, skb: u64, begin: Begin, extra: &Extra) {
-    if skb == 0 {
-        return;
-    }
-    if let Some(sighting) = track::follow(skb, begin) {
-        emit::packet(probe, &sighting, extra);
-        sighting.view.done();
+fn seen(probe: ProbeId, skb: u64, begin: Begin, note: impl FnOnce(&mut Sighting), then: impl FnOnce(&mut Sighting)) {
+    if let Some(sighting) = track::follow(probe, skb, begin) {
+        record(probe, sighting, note, then);
     }
 }
+
+/// Records a sighting.
+#[inline(always)]
+fn record(probe: ProbeId, mut sighting: Sighting, note: impl FnOnce(&mut Sighting), then: impl FnOnce(&mut Sighting)) {
+    note(&mut sighting);
+    emit::emit(sighting.number, probe as u32);
+    tell::first(&mut sighting, probe as u32);
+    then(&mut sighting);
+    sighting.done();
+}
+
+/// There is nothing to add.
+#[inline(always)]
+fn nothing(_: &mut Sighting) {}
 
 /// Two programs that record a packet's entry into a function, by `fentry` and by `kprobe`; the packet is
 /// the argument at a position, or what the argument points to.
@@ -59,24 +71,6 @@ macro_rules! packet_entry {
 }
 use packet_entry;
 
-/// Says, to those who ask for details, that a packet is followed from here on. Without them the verifier
-/// cuts this off, because the level is a constant.
-macro_rules! tell_first {
-    ($ctx:expr, $place:literal, $sighting:expr) => {
-        if $sighting.flags & vnet_trace_ebpf::FLAG_FIRST != 0 {
-            aya_log_ebpf::debug!(
-                $ctx,
-                "{}: following the packet with the buffer {:x}, role {}, id {:x}",
-                $place,
-                $sighting.head,
-                $sighting.role,
-                $sighting.origin
-            );
-        }
-    };
-}
-use tell_first;
-
 /// The packet is the argument.
 #[inline(always)]
 fn itself(argument: u64) -> u64 {
@@ -92,7 +86,7 @@ fn behind(argument: u64) -> u64 {
 /// Records that a packet passed, if it is followed already.
 #[inline(always)]
 fn passed(probe: ProbeId, skb: u64) {
-    seen(probe, skb, Begin::No, &Extra::NONE);
+    seen(probe, skb, Begin::No, nothing, nothing);
 }
 
 /// What the entry of a function leaves for its return.

@@ -11,16 +11,17 @@
 //!   For the few fields that are looked at on every packet's way. Not for fields that are pointers:
 //!   for each such load the verifier of newer kernels searches its BTF by name, which takes
 //!   milliseconds, and from 6.17 on the loaded pointer is not a number that could be worked with.
-//! - [`View`]: the whole `sk_buff` at once, once it is known to be of interest.
+//! - [`crate::desk::Desk`]: the whole `sk_buff` at once, once it is known to be of interest.
 //! - [`field`] and [`copy`]: single values, from anywhere.
+//!
+//! None of them asks whether an address is null: the kernel's helper reads nothing from the lowest addresses and
+//! gives zeroes, and every question that is not asked halves what the verifier has to go through.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::PerCpuArray;
 use vnet_trace_ebpf::{ABSENT, BitField, Config, Offsets};
 
 /// Offsets in the running kernel's structures, written before load.
@@ -29,15 +30,7 @@ pub static OFFSETS: Offsets = Offsets::ABSENT;
 
 /// What is asked for, written before load.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config {
-    tunnel_ports: [0; 4],
-    mode: 0,
-    only_netns: 0,
-    kfree_reason: 0,
-    consume_location: 0,
-    transport: 0,
-    reserved: [0; 3],
-};
+pub static CONFIG: Config = Config::NONE;
 
 /// Reads one field of [`OFFSETS`].
 macro_rules! offset {
@@ -82,7 +75,7 @@ pub fn typed_bits(base: Typed, field: BitField) -> u8 {
 }
 
 #[inline(always)]
-fn bits(byte: u8, field: BitField) -> u8 {
+pub fn bits(byte: u8, field: BitField) -> u8 {
     (byte >> (field.shift & 7)) & field.mask as u8
 }
 
@@ -101,10 +94,10 @@ pub fn copy<T: Copy + Default>(address: u64) -> T {
 /// Copies a field of the structure at `base`; 0 if the kernel has no such field, or `base` is null.
 #[inline(always)]
 pub fn field<T: Copy + Default>(base: u64, offset: u32) -> T {
-    if offset == ABSENT || base == 0 {
+    if offset == ABSENT {
         return T::default();
     }
-    copy(base + u64::from(offset))
+    copy(base.wrapping_add(u64::from(offset)))
 }
 
 /// The inode number of a `struct net`; 0 for null.
@@ -123,67 +116,4 @@ pub fn dev_netns(dev: u64) -> u32 {
 #[inline(always)]
 pub fn dev_ifindex(dev: u64) -> u32 {
     field(dev, offset!(dev_ifindex))
-}
-
-/// How much of an `sk_buff` is copied: its size is 224 or 232 bytes, its memory is 256.
-const VIEW_BYTES: usize = 256;
-
-/// A task, a soft interrupt, a hard interrupt and a non-maskable one may each be reading an skb on one CPU.
-const DEPTHS: u32 = 4;
-
-/// Copies of skbs, for each CPU and depth of interruption.
-#[map]
-static VIEWS: PerCpuArray<[u64; VIEW_BYTES / 8]> = PerCpuArray::with_max_entries(DEPTHS, 0);
-
-/// How many views each CPU has in use.
-#[map]
-static DEPTH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
-
-/// A copy of an `sk_buff`.
-#[derive(Clone, Copy)]
-pub struct View {
-    copy: *const u8,
-}
-
-impl View {
-    /// Copies an skb. Each view must be given back with [`View::done`].
-    #[inline(always)]
-    pub fn of(skb: u64) -> Option<Self> {
-        let depth = DEPTH.get_ptr_mut(0)?;
-        // SAFETY: the element is this CPU's own; who interrupts puts it back.
-        let level = unsafe { *depth };
-        let view = VIEWS.get_ptr_mut(level & (DEPTHS - 1))?;
-        // SAFETY: as above; the helper checks the address of the skb, and the memory of the view is
-        // as long as what is read.
-        unsafe {
-            *depth = level + 1;
-            bpf_probe_read_kernel(view.cast(), VIEW_BYTES as u32, skb as *const c_void);
-        }
-        Some(Self { copy: view.cast() })
-    }
-
-    /// Gives the memory of the view back.
-    #[inline(always)]
-    pub fn done(self) {
-        if let Some(depth) = DEPTH.get_ptr_mut(0) {
-            // SAFETY: the element is this CPU's own; who interrupts puts it back.
-            unsafe { *depth -= 1 };
-        }
-    }
-
-    /// A field; 0 if the kernel has no such field.
-    #[inline(always)]
-    pub fn get<T: Copy + Default>(&self, offset: u32) -> T {
-        if offset as usize > VIEW_BYTES - size_of::<T>() {
-            return T::default();
-        }
-        // SAFETY: inside the copy, as has just been checked.
-        unsafe { self.copy.add(offset as usize).cast::<T>().read_volatile() }
-    }
-
-    /// A field that shares its byte with others.
-    #[inline(always)]
-    pub fn bits(&self, field: BitField) -> u8 {
-        bits(self.get(field.byte), field)
-    }
 }

@@ -14,6 +14,15 @@
 //! A copy (`skb_copy`) has neither in common. It is recognised by its bytes like a new packet, and
 //! gets a new tracking id; user space joins the two by their headers.
 //!
+//! # When a name has worn out
+//!
+//! Some ends are not seen: TCP frees what it has taken in without a word. Its `sk_buff` comes back from the allocator as
+//! another packet while [`TRACKED`] still has it. Two signs give that away. A packet that a program has read from its
+//! socket does not come to a device again. And a packet that was received keeps the number of the device that it came in
+//! by (`skb->skb_iif`) until it is sent, unless a tunnel takes it, which is a device of its own: one that comes to a device
+//! to be sent, was last seen being received, and has no such number is a new one. What both signs miss is recognised in
+//! user space, where bytes go before names.
+//!
 //! # Limits
 //!
 //! Both maps forget the least recently used entry when full. A buffer that is reallocated
@@ -31,11 +40,13 @@ use core::ptr;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
-use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_FIRST, Role, Tracked};
+use aya_ebpf::maps::{Array, LruHashMap};
+use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_FIRST, Mode, ProbeId, Role, Tracked};
 
+use crate::desk::{self, Context, Cpu, Desk};
+use crate::expression;
 use crate::filter;
-use crate::read::{Typed, View, copy, dev_netns, field, offset, typed, typed_bits};
+use crate::read::{Typed, config, copy, field, offset, typed, typed_bits};
 
 /// Followed packets by the address of their skb.
 #[map]
@@ -45,252 +56,387 @@ static TRACKED: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(8192, 0)
 #[map]
 static HEADS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(8192, 0);
 
-const SLOT_COUNT: u32 = 1024;
+const SLOT_COUNT: u32 = 4096;
 
 /// How many tracked skbs fall into each slot.
 #[map]
 static SLOTS: Array<u64> = Array::with_max_entries(SLOT_COUNT, 0);
 
-/// How many packets each CPU has begun to follow.
-#[map]
-static BEGUN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-
-/// The packet that each CPU is taking through the stack.
-#[map]
-static CONTEXT: PerCpuArray<Context> = PerCpuArray::with_max_entries(1, 0);
-
-/// A packet on its way through the stack of one CPU.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Context {
-    pub skb: u64,
-    pub head: u64,
-    pub origin: u64,
-    pub netns: u32,
-    pub ifindex: u32,
-}
-
-/// A packet that is asked for. Its view must be given back.
-#[derive(Clone, Copy)]
-pub struct Sighting {
-    pub skb: u64,
-    pub view: View,
-    pub head: u64,
-    pub origin: u64,
-    /// Where the network header is.
-    pub network: u64,
-    pub role: u32,
-    pub flags: u8,
-}
-
-/// Whether a packet that is not tracked yet may be recognised by its bytes here.
+/// Whether a packet that is not tracked yet may be recognised here, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// By its bytes, with the network header where the skb says.
     AtNetworkHeader,
     /// By its bytes, with the network header at `skb->data`: the skb's own field is not set yet.
     AtData,
+    /// By its data buffer, as the clone of a packet that is followed.
+    ByHead,
     /// No: whoever gets here has passed a probe that could.
     No,
 }
 
+/// A packet that is asked for, on a desk of this CPU, which must be given back.
+pub struct Sighting {
+    pub cpu: &'static mut Cpu,
+    pub number: u32,
+}
+
+impl Sighting {
+    #[inline(always)]
+    pub fn desk(&mut self) -> &mut Desk {
+        self.cpu.desk(self.number)
+    }
+
+    #[inline(always)]
+    pub fn done(self) {
+        self.cpu.give_back();
+    }
+}
+
 /// Tells whether a packet is asked for, and follows it from now on.
 #[inline(always)]
-pub fn follow(skb: u64, begin: Begin) -> Option<Sighting> {
-    if let Some(entry) = lookup(skb) {
-        return known(skb, begin, entry);
-    }
-    if begin == Begin::No {
+pub fn follow(probe: ProbeId, skb: u64, begin: Begin) -> Option<Sighting> {
+    let is_followed = slot_is_used(skb);
+    if begin == Begin::No && !is_followed {
         return None;
     }
-    let view = View::of(skb)?;
-    let outline = Outline {
-        ether_type: u16::from_be(view.get(offset!(skb_protocol))),
-        cloned: cloned_flag(view.bits(offset!(skb_cloned))),
-        head: view.get(offset!(skb_head)),
-        data: view.get(offset!(skb_data)),
-        network_header: view.get(offset!(skb_network_header)),
-    };
-    let found = recognise(skb, begin, &outline);
-    if found.is_none() {
-        view.done();
+    let cpu = desk::cpu()?;
+    let number = cpu.take(skb);
+    cpu.desk(number).clear();
+    if is_followed && known(number, probe as u32, begin as u32) != 0 {
+        return Some(Sighting { cpu, number });
     }
-    found.map(|found| found.sighting(skb, view))
+    let is_wanted = match begin {
+        Begin::No => false,
+        Begin::ByHead => by_head(number) != 0,
+        Begin::AtNetworkHeader | Begin::AtData => by_bytes(number, begin as u32) != 0,
+    };
+    if is_wanted {
+        return Some(Sighting { cpu, number });
+    }
+    cpu.give_back();
+    None
 }
 
 /// The same on the way of every packet, where a typed pointer spares copying the skb first.
 #[inline(always)]
-pub fn follow_typed(pointer: Typed, begin: Begin) -> Option<Sighting> {
+pub fn follow_typed(probe: ProbeId, pointer: Typed, begin: Begin) -> Option<Sighting> {
     let skb = pointer as u64;
-    if let Some(entry) = lookup(skb) {
-        return known(skb, begin, entry);
+    if slot_is_used(skb) {
+        let cpu = desk::cpu()?;
+        let number = cpu.take(skb);
+        cpu.desk(number).clear();
+        if known(number, probe as u32, begin as u32) != 0 {
+            return Some(Sighting { cpu, number });
+        }
+        cpu.give_back();
     }
-    let ether_type = u16::from_be(typed(pointer, offset!(skb_protocol)));
-    let cloned = cloned_flag(typed_bits(pointer, offset!(skb_cloned)));
-    if cloned == 0 && !filter::is_candidate(ether_type) {
+    let is_cloned = typed_bits(pointer, offset!(skb_cloned)) != 0;
+    if begin == Begin::ByHead && !is_cloned {
         return None;
     }
-    // One of the two is not needed, but never both are.
-    let (head, data, network_header) = if begin == Begin::AtData {
-        (0, field(skb, offset!(skb_data)), 0)
-    } else {
-        (field(skb, offset!(skb_head)), 0, typed(pointer, offset!(skb_network_header)))
-    };
-    let outline = Outline { ether_type, cloned, head, data, network_header };
-    let found = recognise(skb, begin, &outline)?;
-    let view = View::of(skb)?;
-    Some(found.sighting(skb, view))
-}
-
-/// The entry of a packet that is followed.
-#[inline(always)]
-fn lookup(skb: u64) -> Option<*mut Tracked> {
-    if slot_is_used(skb) { TRACKED.get_ptr_mut(skb) } else { None }
-}
-
-#[inline(always)]
-fn known(skb: u64, begin: Begin, entry: *mut Tracked) -> Option<Sighting> {
-    let view = View::of(skb)?;
-    let head: u64 = view.get(offset!(skb_head));
-    // SAFETY: the entry is memory of the map; a concurrent writer writes values of the same kind.
-    let tracked = unsafe { &mut *entry };
-    if tracked.partner != head {
-        move_head(tracked, skb, head);
+    let ether_type = u16::from_be(typed(pointer, offset!(skb_protocol)));
+    if config!(mode) == Mode::Ping as u8 && !is_cloned && !filter::is_candidate(ether_type) {
+        return None;
     }
-    let at = network(begin, head, view.get(offset!(skb_data)), view.get(offset!(skb_network_header)));
-    let (network, _) = untagged(at, u16::from_be(view.get(offset!(skb_protocol))), begin);
-    Some(Sighting {
-        skb,
-        view,
-        head,
-        origin: tracked.origin,
-        network,
-        role: tracked.role,
-        flags: cloned_flag(view.bits(offset!(skb_cloned))),
-    })
+    let cpu = desk::cpu()?;
+    if probe == ProbeId::NetDevStartXmit && cpu.passed_over == skb {
+        cpu.passed_over = 0;
+        return None;
+    }
+    let number = cpu.take(skb);
+    let desk = cpu.desk(number);
+    desk.role = Role::None as u32;
+    desk.flags = if is_cloned { FLAG_CLONED.into() } else { 0 };
+    if begin != Begin::ByHead {
+        let outline = Outline::typed(pointer, ether_type);
+        recognise(desk, &outline, begin);
+    }
+    if (desk.role != Role::None as u32 || is_cloned) && begun(number) != 0 {
+        desk.clear();
+        return Some(Sighting { cpu, number });
+    }
+    cpu.give_back();
+    if probe == ProbeId::NetDevQueue {
+        cpu.passed_over = skb;
+    }
+    None
 }
 
 /// As much of an skb as it takes to recognise it.
-struct Outline {
-    ether_type: u16,
-    cloned: u8,
-    /// 0 if it has not been read and is not needed to find the network header.
-    head: u64,
-    data: u64,
-    network_header: u16,
+pub struct Outline {
+    /// EtherType, as `skb->protocol` has it.
+    pub ether_type: u16,
+    pub head: u64,
+    pub data: u64,
+    pub network_header: u16,
+    pub mac_header: u16,
+    /// Offset of the end of what lies in one piece.
+    pub tail: u32,
+    pub len: u32,
+    /// The VLAN tag beside the packet as it would be in the frame, EtherType and content, in network byte order; 0 if
+    /// there is none.
+    pub tag: u32,
 }
 
-/// A packet that has just been recognised.
-struct Found {
-    head: u64,
-    origin: u64,
-    network: u64,
-    role: u32,
-    flags: u8,
-}
-
-impl Found {
+impl Outline {
+    /// Loads it field by field. What the mode has no use for is not loaded.
     #[inline(always)]
-    fn sighting(self, skb: u64, view: View) -> Sighting {
-        let Self { head, origin, network, role, flags } = self;
-        Sighting { skb, view, head, origin, network, role, flags }
+    fn typed(pointer: Typed, ether_type: u16) -> Self {
+        let (head, data) = ends(pointer as u64);
+        let mut outline = Self {
+            ether_type,
+            head,
+            data,
+            network_header: typed(pointer, offset!(skb_network_header)),
+            mac_header: 0,
+            tail: 0,
+            len: 0,
+            tag: 0,
+        };
+        if config!(mode) == Mode::Expression as u8 {
+            outline.mac_header = typed(pointer, offset!(skb_mac_header));
+            outline.tail = typed(pointer, offset!(skb_tail));
+            outline.len = typed(pointer, offset!(skb_len));
+            outline.tag = tag(
+                typed(pointer, offset!(skb_vlan_proto)),
+                typed(pointer, offset!(skb_vlan_tci)),
+                typed_bits(pointer, offset!(skb_vlan_present)),
+            );
+        }
+        outline
     }
+
+    /// Takes it from a copy.
+    #[inline(always)]
+    fn copied(desk: &Desk) -> Self {
+        Self {
+            ether_type: u16::from_be(desk.get(offset!(skb_protocol))),
+            head: desk.get(offset!(skb_head)),
+            data: desk.get(offset!(skb_data)),
+            network_header: desk.get(offset!(skb_network_header)),
+            mac_header: desk.get(offset!(skb_mac_header)),
+            tail: desk.get(offset!(skb_tail)),
+            len: desk.get(offset!(skb_len)),
+            tag: tag_of(desk),
+        }
+    }
+}
+
+/// `skb->head` and `skb->data`, which are neighbours in every kernel so far.
+#[inline(always)]
+fn ends(skb: u64) -> (u64, u64) {
+    if offset!(skb_data) == offset!(skb_head) + 8 {
+        let both: [u64; 2] = field(skb, offset!(skb_head));
+        return (both[0], both[1]);
+    }
+    (field(skb, offset!(skb_head)), field(skb, offset!(skb_data)))
+}
+
+/// The VLAN tag beside a packet that lies on a desk, as in [`Outline::tag`].
+#[inline(always)]
+pub fn tag_of(desk: &Desk) -> u32 {
+    tag(desk.get(offset!(skb_vlan_proto)), desk.get(offset!(skb_vlan_tci)), desk.bits(offset!(skb_vlan_present)))
 }
 
 #[inline(always)]
-fn recognise(skb: u64, begin: Begin, outline: &Outline) -> Option<Found> {
-    let at = network(begin, outline.head, outline.data, outline.network_header);
-    let (at, ether_type) = untagged(at, outline.ether_type, begin);
-    let mut role = filter::role_of(at, ether_type);
-    if role == Role::None as u32 && outline.cloned == 0 {
-        return None;
+fn tag(protocol: u16, content: u16, present: u8) -> u32 {
+    if offset!(skb_vlan_present).byte != vnet_trace_ebpf::ABSENT && present == 0 || protocol == 0 {
+        return 0;
     }
-    let head = if outline.head == 0 { field(skb, offset!(skb_head)) } else { outline.head };
+    u32::from(protocol) | u32::from(content.to_be()) << 16
+}
+
+/// Whether a packet is asked for, judged by its bytes; the role and where the network header is go to the desk.
+#[inline(always)]
+fn recognise(desk: &mut Desk, outline: &Outline, begin: Begin) {
+    let at = network(begin == Begin::AtData, outline.head, outline.data, outline.network_header);
+    let (inside, ether_type) = untagged(at, outline.ether_type, begin == Begin::AtData);
+    desk.network = inside;
+    desk.role = if config!(mode) == Mode::Expression as u8 {
+        if expression::matches(desk, outline, at, inside, ether_type) { Role::Other as u32 } else { Role::None as u32 }
+    } else {
+        filter::role_of(inside, ether_type)
+    };
+}
+
+/// Looks at the bytes of a packet that is not known, and follows it if it is asked for. Gives 1 for yes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn by_bytes(number: u32, begin: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let skb = cpu.desk(number).address;
+    if cpu.passed_over == skb {
+        cpu.passed_over = 0;
+    }
+    let desk = cpu.desk(number);
+    desk.read();
+    let outline = Outline::copied(desk);
+    let is_cloned = desk.bits(offset!(skb_cloned)) != 0;
+    desk.flags = if is_cloned { FLAG_CLONED.into() } else { 0 };
+    let begin = if begin == Begin::AtData as u32 { Begin::AtData } else { Begin::AtNetworkHeader };
+    recognise(desk, &outline, begin);
+    if desk.role == Role::None as u32 && !is_cloned {
+        return 0;
+    }
+    begun(number)
+}
+
+/// Looks for the data buffer of a packet that is not known, and follows it if that is known. Gives 1 for yes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn by_head(number: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let desk = cpu.desk(number);
+    desk.read();
+    if desk.bits(offset!(skb_cloned)) == 0 {
+        return 0;
+    }
+    let at =
+        network(false, desk.get(offset!(skb_head)), desk.get(offset!(skb_data)), desk.get(offset!(skb_network_header)));
+    desk.network = untagged(at, u16::from_be(desk.get(offset!(skb_protocol))), false).0;
+    desk.role = Role::None as u32;
+    desk.flags = FLAG_CLONED.into();
+    begun(number)
+}
+
+/// The entry of a packet that is followed goes to the desk. Gives 0 if there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn known(number: u32, probe: u32, begin: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let desk = cpu.desk(number);
+    let skb = desk.address;
+    let Some(entry) = TRACKED.get_ptr_mut(skb) else { return 0 };
+    desk.read();
+    // SAFETY: the entry is memory of the map; a concurrent writer writes values of the same kind.
+    let tracked = unsafe { &mut *entry };
+    if has_worn_out(tracked.last, probe, desk) {
+        drop_entry(skb);
+        return 0;
+    }
+    tracked.last = probe;
+    let head: u64 = desk.get(offset!(skb_head));
+    desk.origin = tracked.origin;
+    desk.role = tracked.role;
+    if tracked.partner != head {
+        move_head(tracked, skb, head);
+    }
+    desk.head = head;
+    let is_at_data = begin == Begin::AtData as u32;
+    let at = network(is_at_data, head, desk.get(offset!(skb_data)), desk.get(offset!(skb_network_header)));
+    desk.network = untagged(at, u16::from_be(desk.get(offset!(skb_protocol))), is_at_data).0;
+    desk.flags = if desk.bits(offset!(skb_cloned)) == 0 { 0 } else { FLAG_CLONED.into() };
+    1
+}
+
+/// Whether the skb that was last seen at one probe must be another packet now, see the module's argument.
+#[inline(always)]
+fn has_worn_out(last: u32, probe: u32, desk: &Desk) -> bool {
+    let is_sent = probe == ProbeId::NetDevQueue as u32 || probe == ProbeId::NetDevStartXmit as u32;
+    let is_at_device = is_sent || probe == ProbeId::NetifRx as u32 || probe == ProbeId::NetifReceiveSkb as u32;
+    let iif: u32 = desk.get(offset!(skb_iif));
+    is_at_device && last == ProbeId::SocketRead as u32 || is_sent && last == ProbeId::NetifReceiveSkb as u32 && iif == 0
+}
+
+/// Begins to follow the packet on a desk, which has a role or is a clone. Gives 1 if it is asked for after all.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begun(number: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let desk = cpu.desk(number);
+    let skb = desk.address;
+    desk.read();
+    let head: u64 = desk.get(offset!(skb_head));
+    let mut flags = desk.flags | u32::from(FLAG_FIRST);
     let mut origin = 0;
-    let mut flags = outline.cloned | FLAG_FIRST;
-    if outline.cloned != 0
+    if flags & u32::from(FLAG_CLONED) != 0
         // SAFETY: an entry that is being replaced is an entry all the same.
         && let Some(known) = unsafe { HEADS.get(head) }
     {
         origin = known.origin;
-        role = known.role;
-        flags |= FLAG_BY_HEAD;
+        desk.role = known.role;
+        flags |= u32::from(FLAG_BY_HEAD);
     }
-    if role == Role::None as u32 {
-        return None;
+    if desk.role == Role::None as u32 {
+        return 0;
     }
     if origin == 0 {
-        if role >= Role::ArpRequest as u32 && !filter::netns_wanted(dev_netns(field(skb, offset!(skb_dev)))) {
-            return None;
+        if !filter::place_wanted(desk) {
+            return 0;
         }
         origin = new_origin();
-        remember_head(skb, head, origin, role);
+        let _ = HEADS.insert(head, tracked(origin, skb, desk.role), 0);
     }
-    remember(skb, head, origin, role);
-    Some(Found { head, origin, network: at, role, flags })
+    desk.head = head;
+    desk.origin = origin;
+    desk.flags = flags;
+    remember(skb, head, origin, desk.role);
+    1
 }
 
 /// Follows a copy of a packet that is followed.
 #[inline(always)]
-pub fn follow_clone(of: &Sighting, clone: u64) {
+pub fn follow_clone(of: &Desk, clone: u64) {
     remember(clone, of.head, of.origin, of.role);
 }
 
-/// Stops following an skb that is being freed.
-#[inline(always)]
-pub fn forget(sighting: &Sighting) {
-    if TRACKED.remove(sighting.skb).is_err() {
-        return;
+/// Stops following the skb on a desk, which is being freed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn forget(number: u32) -> u32 {
+    let Some(cpu) = desk::cpu() else { return 0 };
+    let desk = cpu.desk(number);
+    let skb = desk.address;
+    let head = desk.head;
+    let is_alone = desk.flags & u32::from(FLAG_CLONED) == 0 || data_users(desk, head) <= 1;
+    if cpu.context.skb == skb {
+        cpu.context.skb = 0;
     }
-    count_slot(sighting.skb, u64::MAX);
-    leave(sighting.skb);
-    if sighting.flags & FLAG_CLONED == 0 || data_users(&sighting.view, sighting.head) <= 1 {
-        let _ = HEADS.remove(sighting.head);
+    drop_entry(skb);
+    if is_alone {
+        let _ = HEADS.remove(head);
+    }
+    1
+}
+
+#[inline(always)]
+fn drop_entry(skb: u64) {
+    if TRACKED.remove(skb).is_ok() {
+        count_slot(skb, u64::MAX);
     }
 }
 
-/// Notes that this CPU now takes a packet of ours through the stack.
+/// Notes that this CPU now takes the packet on a desk through the stack.
 #[inline(always)]
-pub fn enter(sighting: &Sighting, netns: u32, ifindex: u32) {
-    if let Some(context) = CONTEXT.get_ptr_mut(0) {
-        // SAFETY: the element is this CPU's own.
-        unsafe {
-            *context = Context { skb: sighting.skb, head: sighting.head, origin: sighting.origin, netns, ifindex };
-        }
-    }
+pub fn enter(sighting: &mut Sighting) {
+    let desk = sighting.desk();
+    let Desk { address, head, origin, netns, ifindex, .. } = *desk;
+    sighting.cpu.context = Context { skb: address, head, origin, netns, ifindex };
 }
 
 /// Notes that this CPU has handed the packet on or freed it.
 #[inline(always)]
-pub fn leave(skb: u64) {
-    if let Some(context) = CONTEXT.get_ptr_mut(0) {
-        // SAFETY: the element is this CPU's own.
-        unsafe {
-            if (*context).skb == skb {
-                (*context).skb = 0;
-            }
-        }
+pub fn leave(sighting: &mut Sighting) {
+    let skb = sighting.desk().address;
+    if sighting.cpu.context.skb == skb {
+        sighting.cpu.context.skb = 0;
     }
 }
 
 /// The packet of ours that this CPU is taking through the stack; null if there is none.
 #[inline(always)]
 pub fn context() -> *const Context {
-    match CONTEXT.get_ptr(0) {
-        // SAFETY: the element is this CPU's own.
-        Some(context) if unsafe { (*context).skb } != 0 => context,
+    match desk::cpu() {
+        Some(cpu) if cpu.context.skb != 0 => &raw const cpu.context,
         _ => ptr::null(),
     }
 }
 
 /// Where the network header of an skb is.
 #[inline(always)]
-fn network(begin: Begin, head: u64, data: u64, header: u16) -> u64 {
-    if begin == Begin::AtData || (data != 0 && (header == 0 || header == u16::MAX)) {
-        data
-    } else {
-        head + u64::from(header)
-    }
+fn network(is_at_data: bool, head: u64, data: u64, header: u16) -> u64 {
+    if is_at_data || header == 0 || header == u16::MAX { data } else { head + u64::from(header) }
 }
 
 /// Steps over a VLAN tag that is part of the packet.
@@ -298,11 +444,11 @@ fn network(begin: Begin, head: u64, data: u64, header: u16) -> u64 {
 /// On reception the network header still points to the tag; on transmission the tag has been put in
 /// front of it, and the true EtherType stands just before it.
 #[inline(always)]
-fn untagged(network: u64, ether_type: u16, begin: Begin) -> (u64, u16) {
+fn untagged(network: u64, ether_type: u16, is_at_data: bool) -> (u64, u16) {
     if ether_type != filter::ETH_P_8021Q && ether_type != filter::ETH_P_8021AD {
         return (network, ether_type);
     }
-    if begin == Begin::AtData {
+    if is_at_data {
         let inner: u16 = copy(network + 2);
         (network + 4, u16::from_be(inner))
     } else {
@@ -311,15 +457,10 @@ fn untagged(network: u64, ether_type: u16, begin: Begin) -> (u64, u16) {
     }
 }
 
-#[inline(always)]
-fn cloned_flag(bit: u8) -> u8 {
-    if bit != 0 { FLAG_CLONED } else { 0 }
-}
-
 /// How many skbs use the data buffer.
 #[inline(always)]
-fn data_users(view: &View, head: u64) -> u32 {
-    let end: u32 = view.get(offset!(skb_end));
+fn data_users(desk: &Desk, head: u64) -> u32 {
+    let end: u32 = desk.get(offset!(skb_end));
     let users: u32 = field(head + u64::from(end), offset!(shinfo_dataref));
     users & 0xffff
 }
@@ -327,17 +468,13 @@ fn data_users(view: &View, head: u64) -> u32 {
 /// A number that no other packet has, without an atomic operation that old kernels lack.
 #[inline(always)]
 fn new_origin() -> u64 {
-    let Some(begun) = BEGUN.get_ptr_mut(0) else {
+    let Some(desks) = desk::cpu() else {
         return 0;
     };
-    // SAFETY: the element is this CPU's own.
-    let number = unsafe {
-        *begun += 1;
-        *begun
-    };
+    desks.begun += 1;
     // SAFETY: the helper takes nothing and cannot fail.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    u64::from(cpu) << 48 | number
+    u64::from(cpu) << 48 | desks.begun
 }
 
 #[inline(always)]
@@ -350,15 +487,10 @@ fn remember(skb: u64, head: u64, origin: u64, role: u32) {
 }
 
 #[inline(always)]
-fn remember_head(skb: u64, head: u64, origin: u64, role: u32) {
-    let _ = HEADS.insert(head, tracked(origin, skb, role), 0);
-}
-
-#[inline(always)]
 fn tracked(origin: u64, partner: u64, role: u32) -> Tracked {
     // SAFETY: the helper takes nothing and cannot fail.
     let since_ns = unsafe { bpf_ktime_get_ns() };
-    Tracked { origin, partner, since_ns, role, reserved: 0 }
+    Tracked { origin, partner, since_ns, role, last: 0 }
 }
 
 /// The data buffer was reallocated: the new one is followed, the old one forgotten if it was ours alone.

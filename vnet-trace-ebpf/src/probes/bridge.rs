@@ -4,10 +4,9 @@ use aya_ebpf::macros::{fentry, kprobe};
 use aya_ebpf::programs::{FEntryContext, ProbeContext};
 use vnet_trace_ebpf::ProbeId;
 
-use crate::emit::Extra;
-use crate::probes::{packet_entry, seen};
+use super::{nothing, packet_entry, seen};
 use crate::read::{field, offset};
-use crate::track::Begin;
+use crate::track::{Begin, Sighting};
 
 packet_entry!(BrHandleFrame: fentry_br_handle_frame, kprobe_br_handle_frame, skb at 0);
 packet_entry!(BrHandleFrameFinish: fentry_br_handle_frame_finish, kprobe_br_handle_frame_finish, skb = 2);
@@ -45,6 +44,6 @@ pub fn kprobe_br_forward_port(ctx: ProbeContext) -> u32 {
 /// A flooded frame is a clone that nothing else has seen yet, so it may begin here.
 #[inline(always)]
 fn toward(probe: ProbeId, port: u64, skb: u64) {
-    let extra = Extra { other: field(port, offset!(bridge_port_dev)), ..Extra::NONE };
-    seen(probe, skb, Begin::AtNetworkHeader, &extra);
+    let note = |sighting: &mut Sighting| sighting.desk().other = field(port, offset!(bridge_port_dev));
+    seen(probe, skb, Begin::ByHead, note, nothing);
 }

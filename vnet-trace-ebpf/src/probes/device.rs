@@ -5,44 +5,46 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use vnet_trace_ebpf::{FLAG_FIRST, ProbeId, Role};
+use vnet_trace_ebpf::{FLAG_FIRST, Mode, ProbeId, Role};
 
-use crate::emit::{self, Extra};
+use super::{nothing, packet_entry, record};
 use crate::filter;
-use crate::probes::{packet_entry, tell_first};
-use crate::read::Typed;
-use crate::track::{self, Begin};
+use crate::read::config;
+use crate::track::{self, Begin, Sighting};
 
 #[btf_tracepoint]
 pub fn tp_net_dev_queue(ctx: BtfTracePointContext) -> i32 {
-    if let Some(sighting) = track::follow_typed(ctx.arg(0), Begin::AtNetworkHeader) {
-        tell_first!(&ctx, "net_dev_queue", sighting);
-        emit::packet(ProbeId::NetDevQueue, &sighting, &Extra::NONE);
-        sighting.view.done();
+    if let Some(sighting) = track::follow_typed(ProbeId::NetDevQueue, ctx.arg(0), Begin::AtNetworkHeader) {
+        record(ProbeId::NetDevQueue, sighting, nothing, nothing);
     }
     0
 }
 
 #[btf_tracepoint]
 pub fn tp_net_dev_start_xmit(ctx: BtfTracePointContext) -> i32 {
-    let skb: Typed = ctx.arg(0);
-    if let Some(sighting) = track::follow_typed(skb, Begin::AtNetworkHeader) {
-        let extra = Extra { dev: ctx.arg(1), ..Extra::NONE };
-        emit::packet(ProbeId::NetDevStartXmit, &sighting, &extra);
-        track::leave(sighting.skb);
-        if sighting.role == Role::EchoRequest as u32 && sighting.flags & FLAG_FIRST == 0 {
-            filter::learn_identifier(sighting.network);
-        }
-        sighting.view.done();
+    if let Some(sighting) = track::follow_typed(ProbeId::NetDevStartXmit, ctx.arg(0), Begin::AtNetworkHeader) {
+        let dev: u64 = ctx.arg(1);
+        let note = |sighting: &mut Sighting| sighting.desk().dev = dev;
+        record(ProbeId::NetDevStartXmit, sighting, note, handed_on);
     }
     0
 }
 
+#[inline(always)]
+fn handed_on(sighting: &mut Sighting) {
+    track::leave(sighting);
+    let desk = sighting.desk();
+    let is_request = desk.role == Role::EchoRequest as u32 && desk.flags & u32::from(FLAG_FIRST) == 0;
+    if config!(mode) == Mode::Ping as u8 && is_request {
+        filter::learn_identifier(desk.network);
+    }
+}
+
+/// A packet that is not known yet is recognised where it is received: what comes here goes there.
 #[btf_tracepoint]
 pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
-    if let Some(sighting) = track::follow_typed(ctx.arg(0), Begin::AtData) {
-        emit::packet(ProbeId::NetifRx, &sighting, &Extra::NONE);
-        sighting.view.done();
+    if let Some(sighting) = track::follow_typed(ProbeId::NetifRx, ctx.arg(0), Begin::ByHead) {
+        record(ProbeId::NetifRx, sighting, nothing, nothing);
     }
     0
 }
@@ -51,12 +53,8 @@ pub fn tp_netif_rx(ctx: BtfTracePointContext) -> i32 {
 /// look-ups in between are this packet's.
 #[btf_tracepoint]
 pub fn tp_netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
-    let skb: Typed = ctx.arg(0);
-    if let Some(sighting) = track::follow_typed(skb, Begin::AtData) {
-        let place = emit::packet(ProbeId::NetifReceiveSkb, &sighting, &Extra::NONE);
-        tell_first!(&ctx, "netif_receive_skb", sighting);
-        track::enter(&sighting, place.netns, place.ifindex);
-        sighting.view.done();
+    if let Some(sighting) = track::follow_typed(ProbeId::NetifReceiveSkb, ctx.arg(0), Begin::AtData) {
+        record(ProbeId::NetifReceiveSkb, sighting, nothing, track::enter);
     }
     0
 }

@@ -6,13 +6,14 @@
 use aya_ebpf::helpers::bpf_get_current_task;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext};
-use vnet_trace_ebpf::{FLAG_CONTEXT, ProbeId};
+use vnet_trace_ebpf::{FLAG_CONTEXT, Mode, ProbeId};
 
-use crate::emit::{self, Extra};
+use super::{Pocket, nothing, packet_entry, put, seen, take};
+use crate::desk::{Context, set_args};
+use crate::emit;
 use crate::filter::{self, Address, NO_ADDRESS, mapped};
-use crate::probes::{Pocket, packet_entry, put, seen, take};
-use crate::read::{dev_ifindex, dev_netns, field, net_inum, offset};
-use crate::track::{self, Begin, Context};
+use crate::read::{config, dev_ifindex, dev_netns, field, net_inum, offset};
+use crate::track::{self, Begin, Sighting};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -81,22 +82,20 @@ fn lookup(
     if context.is_null() && !filter::netns_wanted(netns) {
         return;
     }
-    let Some(mut entry) = emit::bare(probe, &args) else {
+    let Some(bare) = emit::bare(probe, &args) else {
         return;
     };
-    let record = entry.as_mut_ptr();
     let dev: u64 = field(hop, offset!(nhc_dev));
     let ifindex = dev_ifindex(dev);
-    // SAFETY: `record` is a reserved record, three addresses fit into its packet, and the context is this
-    // CPU's own.
+    // SAFETY: the record is reserved, with three addresses behind it, and the context is this CPU's own.
     unsafe {
+        let record = &raw mut (*bare).record;
         (*record).other_netns = dev_netns(dev);
         (*record).other_ifindex = ifindex;
         (*record).packet_len = 48;
-        let addresses = (&raw mut (*record).packet).cast::<Address>();
-        *addresses = *source;
-        *addresses.add(1) = *destination;
-        gateway(hop, addresses.add(2));
+        (*bare).addresses[0] = *source;
+        (*bare).addresses[1] = *destination;
+        gateway(hop, &raw mut (*bare).addresses[2]);
         if context.is_null() {
             (*record).netns = netns;
         } else {
@@ -106,12 +105,12 @@ fn lookup(
             (*record).netns = (*context).netns;
             (*record).ifindex = (*context).ifindex;
             (*record).flags = FLAG_CONTEXT;
-            if ifindex != 0 {
+            if ifindex != 0 && config!(mode) == Mode::Ping as u8 {
                 filter::want_address(destination);
             }
         }
     }
-    entry.submit(0);
+    emit::submit(bare);
 }
 
 /// Writes the gateway of a next hop, zeroes if it has none, and asks for what ARP and ND say about it.
@@ -130,13 +129,17 @@ unsafe fn gateway(hop: u64, into: *mut Address) {
             let address = mapped(field(hop, offset!(nhc_gw)));
             // SAFETY: as the caller promises.
             unsafe { *into = address };
-            filter::want_address(&address);
+            if config!(mode) == Mode::Ping as u8 {
+                filter::want_address(&address);
+            }
         }
         AF_INET6 => {
             let address: Address = field(hop, offset!(nhc_gw));
             // SAFETY: as the caller promises.
             unsafe { *into = address };
-            filter::want_address(&address);
+            if config!(mode) == Mode::Ping as u8 {
+                filter::want_address(&address);
+            }
         }
         // SAFETY: as the caller promises.
         _ => unsafe { *into = NO_ADDRESS },
@@ -147,7 +150,8 @@ unsafe fn gateway(hop: u64, into: *mut Address) {
 /// source address yet counts by the destination.
 #[inline(always)]
 fn flow_wanted(source: &Address, destination: &Address) -> bool {
-    filter::address_wanted(destination)
+    config!(mode) == Mode::Ping as u8
+        && filter::address_wanted(destination)
         && (*source == NO_ADDRESS || *source == mapped(0) || filter::address_wanted(source))
 }
 
@@ -164,9 +168,8 @@ fn task_netns() -> u32 {
 #[fexit]
 pub fn fexit_fib_validate_source(ctx: FExitContext) -> i32 {
     let value: u64 = ctx.arg(8);
-    let extra =
-        Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), ctx.arg(4), 0, 0], dev: ctx.arg(5), other: 0 };
-    seen(ProbeId::FibValidateSource, ctx.arg(0), Begin::No, &extra);
+    let values = [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), ctx.arg(4), ctx.arg(5)];
+    returned(ProbeId::FibValidateSource, ctx.arg(0), values);
     0
 }
 
@@ -183,12 +186,8 @@ pub fn kretprobe_fib_validate_source(ctx: RetProbeContext) -> u32 {
     if let Some(pocket) = take(ProbeId::FibValidateSource) {
         let value: u64 = ctx.ret();
         let [source, destination, oif, dev] = pocket.values;
-        let extra = Extra {
-            args: [value & 0xffff_ffff, source & 0xffff_ffff, destination & 0xffff_ffff, oif, 0, 0],
-            dev: dev,
-            other: 0,
-        };
-        seen(ProbeId::FibValidateSource, pocket.skb, Begin::No, &extra);
+        let values = [value & 0xffff_ffff, source & 0xffff_ffff, destination & 0xffff_ffff, oif, dev];
+        returned(ProbeId::FibValidateSource, pocket.skb, values);
     }
     0
 }
@@ -197,8 +196,8 @@ pub fn kretprobe_fib_validate_source(ctx: RetProbeContext) -> u32 {
 #[fexit]
 pub fn fexit_ip_route_input_noref(ctx: FExitContext) -> i32 {
     let value: u64 = ctx.arg(5);
-    let extra = Extra { args: [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, 0, 0], dev: ctx.arg(4), other: 0 };
-    seen(ProbeId::IpRouteInput, ctx.arg(0), Begin::No, &extra);
+    let values = [value & 0xffff_ffff, ctx.arg(1), ctx.arg(2), 0, ctx.arg(4)];
+    returned(ProbeId::IpRouteInput, ctx.arg(0), values);
     0
 }
 
@@ -215,22 +214,30 @@ pub fn kretprobe_ip_route_input_noref(ctx: RetProbeContext) -> u32 {
     if let Some(pocket) = take(ProbeId::IpRouteInput) {
         let value: u64 = ctx.ret();
         let [destination, source, dev, _] = pocket.values;
-        let extra = Extra {
-            args: [value & 0xffff_ffff, destination & 0xffff_ffff, source & 0xffff_ffff, 0, 0, 0],
-            dev: dev,
-            other: 0,
-        };
-        seen(ProbeId::IpRouteInput, pocket.skb, Begin::No, &extra);
+        let values = [value & 0xffff_ffff, destination & 0xffff_ffff, source & 0xffff_ffff, 0, dev];
+        returned(ProbeId::IpRouteInput, pocket.skb, values);
     }
     0
+}
+
+/// Records what a function about a packet returned: four numbers, and the device.
+#[inline(always)]
+fn returned(probe: ProbeId, skb: u64, values: [u64; 5]) {
+    let note = |sighting: &mut Sighting| {
+        let [value, first, second, third, dev] = values;
+        let desk = sighting.desk();
+        set_args(&mut desk.args, [value, first, second, third, 0, 0]);
+        desk.dev = dev;
+    };
+    seen(probe, skb, Begin::No, note, nothing);
 }
 
 /// Leaves the arguments of a function for its return, if the packet is followed.
 #[inline(always)]
 fn pocket_packet(probe: ProbeId, skb: u64, values: [u64; 4]) {
-    if let Some(sighting) = track::follow(skb, Begin::No) {
-        put(probe, &Pocket { skb, head: sighting.head, origin: sighting.origin, values });
-        sighting.view.done();
+    if let Some(mut sighting) = track::follow(probe, skb, Begin::No) {
+        put(probe, &Pocket { skb, head: sighting.desk().head, origin: sighting.desk().origin, values });
+        sighting.done();
     }
 }
 
@@ -280,6 +287,9 @@ pub fn kprobe_icmp6_send(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn icmp_error(probe: ProbeId, skb: u64, kind: u64, code: u64) {
-    let extra = Extra::args([kind & 0xff, code & 0xff, 0, 0, 0, 0]);
-    seen(probe, skb, Begin::No, &extra);
+    let note = |sighting: &mut Sighting| {
+        sighting.desk().args[0] = kind & 0xff;
+        sighting.desk().args[1] = code & 0xff;
+    };
+    seen(probe, skb, Begin::No, note, nothing);
 }

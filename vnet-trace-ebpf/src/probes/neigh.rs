@@ -3,13 +3,16 @@
 //! An event of an entry has no packet. It is recorded when the entry's address is one of interest, in
 //! a namespace of interest.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use vnet_trace_ebpf::ProbeId;
 
+use super::packet_entry;
 use crate::emit;
-use crate::filter::{self, Address, mapped};
-use crate::probes::packet_entry;
+use crate::filter::{self, mapped};
 use crate::read::{copy, dev_ifindex, dev_netns, field, offset};
 
 const AF_INET: u32 = 2;
@@ -67,18 +70,17 @@ fn event(probe: ProbeId, neigh: u64, lladdr: u64, more: [u64; 2]) {
     let state: u8 = field(neigh, offset!(neigh_state));
     let lladdr = if lladdr == 0 { neigh + u64::from(offset!(neigh_ha)) } else { lladdr };
     let args = [u64::from(state), more[0], more[1], 0, 0, 0];
-    let Some(mut entry) = emit::bare(probe, &args) else {
+    let Some(bare) = emit::bare(probe, &args) else {
         return;
     };
-    let record = entry.as_mut_ptr();
-    let link: [u8; 6] = copy(lladdr);
-    // SAFETY: `record` is a reserved record.
+    // SAFETY: the record is reserved, with three addresses behind it.
     unsafe {
+        let record = &raw mut (*bare).record;
         (*record).netns = netns;
         (*record).ifindex = ifindex;
-        (&raw mut (*record).mac).cast::<[u8; 6]>().write_unaligned(link);
-        *(&raw mut (*record).packet).cast::<Address>() = address;
+        bpf_probe_read_kernel((&raw mut (*record).mac).cast(), 6, lladdr as *const c_void);
+        (*bare).addresses[0] = address;
         (*record).packet_len = 16;
     }
-    entry.submit(0);
+    emit::submit(bare);
 }

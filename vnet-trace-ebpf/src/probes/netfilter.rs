@@ -7,8 +7,8 @@ use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 use vnet_trace_ebpf::ProbeId;
 
+use super::{Pocket, put, take};
 use crate::emit;
-use crate::probes::{Pocket, put, take};
 use crate::read::{dev_ifindex, dev_netns, field, net_inum, offset};
 use crate::track::{self, Begin};
 
@@ -42,7 +42,7 @@ pub fn kretprobe_nf_hook_slow(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn enter(skb: u64, state: u64) {
     // A packet on its way out is first seen here.
-    let Some(sighting) = track::follow(skb, Begin::AtNetworkHeader) else {
+    let Some(mut sighting) = track::follow(ProbeId::NfHookSlow, skb, Begin::AtNetworkHeader) else {
         return;
     };
     let input: u64 = field(state, offset!(hook_state_in));
@@ -56,11 +56,11 @@ fn enter(skb: u64, state: u64) {
         pair(netns, dev_ifindex(input)),
         pair(output_netns, dev_ifindex(output)),
         pair(u32::from(hook), u32::from(family)),
-        u64::from(sighting.role),
+        u64::from(sighting.desk().role),
     ];
-    let pocket = Pocket { skb, head: sighting.head, origin: sighting.origin, values };
+    let pocket = Pocket { skb, head: sighting.desk().head, origin: sighting.desk().origin, values };
     put(ProbeId::NfHookSlow, &pocket);
-    sighting.view.done();
+    sighting.done();
 }
 
 #[inline(always)]
@@ -70,12 +70,12 @@ fn leave(value: u64) {
     };
     let [input, output, hook, role] = pocket.values;
     let args = [value & 0xffff_ffff, hook >> 32, hook & 0xff, 0, 0, 0];
-    let Some(mut entry) = emit::bare(ProbeId::NfHookSlow, &args) else {
+    let Some(bare) = emit::bare(ProbeId::NfHookSlow, &args) else {
         return;
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: `record` is a reserved record.
+    // SAFETY: the record is reserved.
     unsafe {
+        let record = &raw mut (*bare).record;
         (*record).skb = pocket.skb;
         (*record).head = pocket.head;
         (*record).origin = pocket.origin;
@@ -85,5 +85,5 @@ fn leave(value: u64) {
         (*record).other_ifindex = output as u32;
         (*record).role = role as u8;
     }
-    entry.submit(0);
+    emit::submit(bare);
 }

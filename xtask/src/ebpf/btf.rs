@@ -20,8 +20,9 @@ const KIND_INT: u32 = 1;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 
-/// Functions that the compiler calls for copies; what they are given must be known when they are checked.
-const BUILTIN: [&str; 4] = ["memset", "memcpy", "memmove", "memcmp"];
+/// Functions that are given addresses, so that they are checked with their callers: those that the compiler calls for
+/// copies, and the one that stands for an expression.
+const WITH_CALLER: [&str; 5] = ["memset", "memcpy", "memmove", "memcmp", "filter_expression"];
 
 /// The sections `.BTF` and `.BTF.ext` with functions only.
 pub fn functions_only(btf: &[u8], ext: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
@@ -49,7 +50,7 @@ pub fn functions_only(btf: &[u8], ext: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
             }
             let name = text(strings, function.name)?;
             let returned = if proto.third == 0 { 0 } else { number };
-            let is_global = function.count == 1 && !BUILTIN.contains(&name);
+            let is_global = function.count == 1 && !WITH_CALLER.contains(&name);
             let id = new.function(name, proto.count, number, returned, is_global);
             put(&mut functions, at + 4, id);
             at += record;

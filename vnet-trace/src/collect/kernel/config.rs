@@ -8,6 +8,8 @@ use super::attach::Tier;
 use super::record::DeviceRef;
 use crate::filter::Expression;
 
+pub use vnet_trace_ebpf::{PACKET_BYTES, SNAP_MAX};
+
 /// What the probes are to look for.
 #[derive(Clone, Debug)]
 pub struct ProbeConfig {
@@ -76,12 +78,9 @@ pub struct Watched {
     pub snap: u16,
 }
 
-/// The most bytes of a packet that a record can carry.
-pub const SNAP_MAX: u16 = 1504;
-
 impl Default for Watched {
     fn default() -> Self {
-        Self { filter: None, devices: Vec::new(), told: Told::Everything, snap: vnet_trace_ebpf::PACKET_BYTES as u16 }
+        Self { filter: None, devices: Vec::new(), told: Told::Everything, snap: PACKET_BYTES }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya_log::EbpfLogger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vnet_trace_ebpf::{ProbeId, Record};
+use vnet_trace_ebpf::{COUNTER_UNDECIDED, ProbeId, Record};
 
 use super::attach::Tier;
 use super::config::LogLevel;
@@ -137,15 +137,30 @@ impl Probes {
 
     /// How many records found no room in the ring buffer since the start.
     pub fn lost(&self) -> u64 {
-        let Some(kernel) = &self.kernel else {
-            return 0;
-        };
-        kernel.maps.per_cpu("LOST", 0, kernel.cpus).map_or(0, |counts| counts.iter().sum())
+        self.lost_by().iter().map(|lost| lost.count).sum()
     }
 
     /// The same by probe and CPU; probes that have lost nothing are left out.
     pub fn lost_by(&self) -> Vec<Lost> {
-        Vec::new()
+        let counts = |probe: ProbeId| {
+            self.counted(probe as u32).into_iter().enumerate().map(move |(cpu, count)| Lost {
+                probe,
+                cpu: cpu as u16,
+                count,
+            })
+        };
+        ProbeId::ALL.into_iter().flat_map(counts).filter(|lost| lost.count > 0).collect()
+    }
+
+    /// How often the expression had no verdict on a packet, because it reads what did not lie in one piece with the headers.
+    pub fn undecided(&self) -> u64 {
+        self.counted(COUNTER_UNDECIDED).iter().sum()
+    }
+
+    /// What each CPU has counted under a number.
+    fn counted(&self, number: u32) -> Vec<u64> {
+        let kernel = self.kernel.as_ref();
+        kernel.and_then(|kernel| kernel.maps.per_cpu("COUNTS", number, kernel.cpus).ok()).unwrap_or_default()
     }
 
     /// Adds an address whose ARP, ND, route look-ups and neighbour entries are of interest.
@@ -246,9 +261,10 @@ fn logger(links: &[OwnedFd]) -> Option<EbpfLogger<&'static dyn log::Log>> {
 /// Finds a record in the ring buffer; None if the bytes are not one.
 #[expect(unsafe_code, reason = "bytes of the ring buffer become the structure that was written there")]
 fn sighting(bytes: &[u8]) -> Option<Sighting<'_>> {
+    let (head, packet) = bytes.split_at_checked(size_of::<Record>())?;
     // SAFETY: every bit pattern is a `Record`, which has only integers.
-    let (before, records, _) = unsafe { bytes.align_to::<Record>() };
+    let (before, records, _) = unsafe { head.align_to::<Record>() };
     // What lies in the ring buffer is aligned to 8 bytes.
     let record = records.first().filter(|_| before.is_empty())?;
-    Some(Sighting { record, packet: record.packet.get(..usize::from(record.packet_len))? })
+    Some(Sighting { record, packet: packet.get(..usize::from(record.packet_len))? })
 }

@@ -17,12 +17,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use vnet_trace_ebpf::{Config, Mode, ProbeId, TUNNEL_PORTS};
 
 use super::attach::{AttachPoint, Needs, TABLE, Target, Tier};
 use super::btf::{Btf, Kind, Wanted};
-use super::config::{LogLevel, Matching, ProbeConfig};
+use super::config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told};
 use super::drain::Probes;
 use super::maps::{Maps, address_key};
 use super::object::{Object, ObjectError, Places};
@@ -106,7 +107,7 @@ pub fn attach(config: &ProbeConfig) -> Result<Probes, AttachError> {
         object: &object,
         places: maps.places(),
         types: sys::btf_load(object.btf()).ok(),
-        instead: HashMap::new(),
+        instead: instead(config),
         kernel: &kernel,
         config,
         support: Support::probe(),
@@ -158,17 +159,25 @@ fn rodata(object: &Object<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Re
     for (slot, port) in tunnel_ports.iter_mut().zip(&config.tunnel_ports) {
         *slot = *port;
     }
-    let question = Config {
+    let mut question = Config {
         tunnel_ports,
-        mode: match config.question {
-            Matching::Ping | Matching::Expression(_) => Mode::Ping as u8,
-        },
+        mode: Mode::Ping as u8,
         only_netns: u8::from(config.netns.is_some()),
         kfree_reason: u8::from(arguments("kfree_skb") > 2),
         consume_location: u8::from(arguments("consume_skb") > 1),
         transport: config.transport,
-        reserved: [0; 3],
+        ..Config::NONE
     };
+    if let Matching::Expression(watched) = &config.question {
+        question.mode = Mode::Expression as u8;
+        question.told = match watched.told {
+            Told::Everything => vnet_trace_ebpf::Told::Everything,
+            Told::Losses => vnet_trace_ebpf::Told::Losses,
+        } as u8;
+        question.only_devices = u8::from(!watched.devices.is_empty());
+        question.snap = watched.snap.next_multiple_of(8).min(SNAP_MAX);
+        question.wake_bytes = ring_bytes(config) / 8;
+    }
     let offsets: Vec<u8> = kernel.offsets.words().iter().flat_map(|word| word.to_ne_bytes()).collect();
     let log_level = match config.log {
         LogLevel::Off => 0,
@@ -183,6 +192,20 @@ fn rodata(object: &Object<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Re
         slot.ok_or(ObjectError::Malformed { part: "read-only data" })?.copy_from_slice(value);
     }
     Ok(rodata)
+}
+
+/// Functions of the object that are replaced: the expression by what it was compiled to, and by nothing what nobody listens to.
+fn instead(config: &ProbeConfig) -> HashMap<String, Vec<u64>> {
+    let mut instead = HashMap::from([("filter_expression".to_owned(), returns(0))]);
+    if config.log == LogLevel::Off {
+        instead.insert("tell_first".to_owned(), returns(0));
+    }
+    instead
+}
+
+/// A function that returns this number: `r0 = number; exit`.
+fn returns(number: u32) -> Vec<u64> {
+    vec![0xb7 | u64::from(number) << 32, 0x95]
 }
 
 /// A power of two of pages, as ring buffers are.
@@ -338,7 +361,14 @@ impl Loader<'_> {
             attach_to,
             attach_module: None,
         };
-        sys::program_load(&program, None).map_err(|error| {
+        let begun = Instant::now();
+        let loaded = sys::program_load(&program, None);
+        log::debug!(
+            "{name}: {} instructions, {} µs in the verifier",
+            linked.instructions.len(),
+            begun.elapsed().as_micros()
+        );
+        loaded.map_err(|error| {
             if matches!(error.raw_os_error(), Some(nix::libc::EPERM)) {
                 return WhyNot::Denied;
             }

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC, Record};
+use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC};
 
 pub use vnet_trace_ebpf::{ProbeId, Role};
 
@@ -250,7 +250,7 @@ impl KernelRecord {
             vlan: (raw.vlan_proto != 0).then_some(VlanTag { protocol: raw.vlan_proto, tci: raw.vlan_tci }),
             mac: has_mac.then_some(raw.mac),
             packet: if carries_addresses(probe) { Vec::new() } else { sighting.packet.to_vec() },
-            detail: detail(probe, raw, names),
+            detail: detail(probe, sighting, names),
         })
     }
 }
@@ -263,7 +263,8 @@ fn carries_addresses(probe: ProbeId) -> bool {
     is_neigh(probe) || matches!(probe, ProbeId::FibTableLookup | ProbeId::Fib6TableLookup)
 }
 
-fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
+fn detail(probe: ProbeId, sighting: &Sighting<'_>, names: &dyn ReasonNames) -> Detail {
+    let raw = sighting.record;
     let args = &raw.args;
     let reason = |number: u32| DropReason { number, name: names.reason_name(number) };
     match probe {
@@ -273,7 +274,7 @@ fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
         ProbeId::QdiscDrop => Detail::Drop { reason: Some(reason(args[0] as u32)), location: 0 },
         ProbeId::ConsumeSkb => Detail::Consume { location: (args[0] != 0).then_some(args[0]) },
         ProbeId::SkbClone => Detail::Clone { skb: args[0] },
-        ProbeId::FibTableLookup | ProbeId::Fib6TableLookup => Detail::FibLookup(fib_lookup(probe, raw)),
+        ProbeId::FibTableLookup | ProbeId::Fib6TableLookup => Detail::FibLookup(fib_lookup(probe, sighting)),
         ProbeId::FibValidateSource => {
             let value = args[0] as i32;
             Detail::ValidateSource {
@@ -297,7 +298,7 @@ fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
             let mut lladdr = [0; 6];
             lladdr.copy_from_slice(&raw.mac[..6]);
             Detail::Neigh(NeighEvent {
-                address: address(&raw.packet[..16]),
+                address: address(sighting.packet, 0),
                 lladdr: (lladdr != [0; 6]).then_some(lladdr),
                 state: args[0] as u8,
                 new_state: (probe == ProbeId::NeighUpdate).then_some(args[1] as u8),
@@ -310,24 +311,24 @@ fn detail(probe: ProbeId, raw: &Record, names: &dyn ReasonNames) -> Detail {
     }
 }
 
-fn fib_lookup(probe: ProbeId, raw: &Record) -> FibLookup {
+fn fib_lookup(probe: ProbeId, sighting: &Sighting<'_>) -> FibLookup {
+    let (raw, packet) = (sighting.record, sighting.packet);
     let some = |ip: IpAddr| (!ip.is_unspecified()).then_some(ip);
     FibLookup {
         table: raw.args[0] as u32,
-        source: some(address(&raw.packet[..16])),
-        destination: address(&raw.packet[16..32]),
+        source: some(address(packet, 0)),
+        destination: address(packet, 16),
         iif: raw.args[1] as u32,
         oif: raw.args[2] as u32,
         error: raw.args[3] as i32,
         route_type: (probe == ProbeId::Fib6TableLookup).then_some(raw.args[4] as u8),
-        gateway: some(address(&raw.packet[32..48])),
+        gateway: some(address(packet, 32)),
     }
 }
 
-/// Reads 16 bytes as an address; `::ffff:a.b.c.d` is an IPv4 address.
-fn address(bytes: &[u8]) -> IpAddr {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&bytes[..16]);
+/// Reads 16 bytes as an address; `::ffff:a.b.c.d` is an IPv4 address, and what is not there is `::`.
+fn address(bytes: &[u8], at: usize) -> IpAddr {
+    let octets = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>).copied().unwrap_or_default();
     let v6 = Ipv6Addr::from(octets);
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
