@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         trial("an_interrupt_ends_it_with_the_summary", interrupt),
         trial("the_place_restricts_where_a_packet_must_match", places),
         trial("in_a_storm_what_is_not_seen_is_counted", storm),
+        trial("what_was_recorded_is_told_again", recorded),
+        trial("a_kill_costs_the_last_second_at_most", killed),
+        trial("recordings_rotate_and_are_bounded", rotated),
     ];
     let mut trials: Vec<Trial> = trials
         .into_iter()
@@ -110,18 +113,17 @@ fn interrupt(program: &Path) -> Result<(), Failed> {
 
 fn places(program: &Path) -> Result<(), Failed> {
     // Behind the NAT there is no such source; before it, there is.
-    let script = "watch -j -c 1 -N ns2 --duration 20 src host 10.0.2.1 and udp; send 10.0.2.2 53 1; ended";
+    let script = "PLACE=; watch -j -c 1 -N ns2 --duration 20 src host 10.0.2.1 and udp; send 10.0.2.2 53 1; ended";
     let left = run(program, script)?;
     let ways = left.ways()?;
     left.check(ways.len() == 1 && path(&ways[0])[0] == "ns1/veth0", "it is told from where it was made")?;
-    let script = "watch -j -N ns2 --summary src host 10.0.1.2 and udp; send 10.0.2.2 53 3; kill -INT $W; ended";
+    let script = "PLACE=; watch -j -N ns2 --summary src host 10.0.1.2 and udp; send 10.0.2.2 53 3; kill -INT $W; ended";
     let left = run(program, script)?;
     left.check(left.summary()?["packets"] == 0, "in ns2 no packet has that source")?;
-    let script =
-        "watch -j -i a --summary udp; send 10.0.2.2 53 3; until_true lines '\"type\":\"way\"' 3; kill -INT $W; ended";
+    let script = "PLACE=; watch -j -N r -i a --summary udp; send 10.0.2.2 53 3; until_true lines '\"type\":\"way\"' 3; kill -INT $W; ended";
     let left = run(program, script)?;
     left.check(left.summary()?["packets"] == 3, "all pass the device a")?;
-    let left = run(program, "watch -i nosuch; ended")?;
+    let left = run(program, "PLACE=; watch -i nosuch; ended")?;
     left.check(
         left.text("code").trim() == "2" && left.text("err").contains("devices there: "),
         "there is no such device",
@@ -139,6 +141,80 @@ fn storm(program: &Path) -> Result<(), Failed> {
     left.check(number("sightings") + number("frames_lost") == number("frames"), "nothing is lost unsaid")?;
     left.check(number("frames") >= 4 * 30_000, "each datagram passes four devices")?;
     left.check(summary["lost"] == 0, "what was not seen is not taken for lost")
+}
+
+fn recorded(program: &Path) -> Result<(), Failed> {
+    let script = r#"watch -j -o x.vtr -w x.pcapng -o x.json udp; send 10.0.2.2 53 2; send 10.0.2.2 99 2
+        until_true lines '"type":"way"' 4; kill -INT $W; ended
+        "$V" watch -j -r x.vtr udp >again; echo $? >again.code
+        "$V" watch -j -r x.vtr --drops udp port 99 >drops
+        "$V" watch -j -r x.vtr -N r -i b udp >places
+        "$V" explain x.vtr >story; echo $? >story.code
+        "$V" watch -j -r x.pcapng >foreign
+        "$V" explain x.pcapng >foreign.story"#;
+    let left = run(program, script)?;
+    let packets = |name: &str| -> Result<Vec<(Value, Value, Value)>, Failed> {
+        let mut all: Vec<_> = left
+            .objects(name)?
+            .into_iter()
+            .map(|way| (way["packet"].clone(), way["path"].clone(), way["cause"]["code"].clone()))
+            .collect();
+        all.sort_by_key(|(packet, ..)| packet.to_string());
+        Ok(all)
+    };
+    left.check(packets("again")? == packets("out")? && packets("out")?.len() == 4, "the same is told again")?;
+    left.check(packets("x.json")? == packets("out")?, "a file has what is printed")?;
+    let drops = left.objects("drops")?;
+    left.check(
+        drops.len() == 2 && drops.iter().all(|way| way["cause"]["code"] == "netfilter-drop"),
+        "losses are judged again",
+    )?;
+    left.check(left.objects("places")?.len() == 2, "two of them pass b")?;
+    let story = left.text("story");
+    left.check(
+        story.contains("Watched by vnet-trace") && story.contains("netfilter-drop") && story.contains("Fix:"),
+        &format!("the story tells the losses: {story}"),
+    )?;
+    left.check(left.text("story.code").trim() == "1" && left.text("again.code").trim() == "0", "exit codes")?;
+    let foreign = left.objects("foreign")?;
+    left.check(
+        foreign.len() == 4
+            && foreign.iter().all(|way| path(way).starts_with(&["ns1/veth0".to_owned(), "r/a".to_owned()])),
+        "the packets are followed from frames alone",
+    )?;
+    left.check(left.text("foreign.story").starts_with("A capture of another program"), "it is told as what it is")
+}
+
+fn killed(program: &Path) -> Result<(), Failed> {
+    let script = r#"watch -j -o x.vtr udp; send 10.0.2.2 53 3; read -t 1 -u $idle; send 10.0.2.2 54 3; kill -KILL $W; ended
+        "$V" watch -j -r x.vtr udp port 53 >again 2>again.err; echo $? >again.code"#;
+    let left = run(program, script)?;
+    left.check(left.objects("again")?.len() == 3, "what was older than a second is there")?;
+    left.check(left.text("again.code").trim() == "2", "that it was cut off is an error")?;
+    let said = left.text("again.err");
+    left.check(said.contains("the recording was cut off, readable up to byte"), &format!("it says how far: {said}"))
+}
+
+fn rotated(program: &Path) -> Result<(), Failed> {
+    let script = r#"PLACE=; watch -q -o x.vtr -C 0.02 -W 2 --summary udp port 53
+        for round in 1 2 3 4 5 6 7 8; do
+            ip netns exec ns1 bash -c 'for i in 1 2 3 4 5 6 7 8; do head -c 900 /dev/urandom >/dev/udp/10.0.2.2/53; done' 2>/dev/null
+            read -t 0.3 -u $idle
+        done
+        kill -INT $W; ended; ls x.vtr* >files
+        for file in x.vtr*; do "$V" watch -j -r $file >>again || echo failed; done
+        watch -q -o y.vtr --max-size 0.03 udp port 53
+        until ! kill -0 $W 2>/dev/null; do
+            ip netns exec ns1 bash -c 'for i in 1 2 3 4; do head -c 900 /dev/urandom >/dev/udp/10.0.2.2/53; done' 2>/dev/null
+            read -t 0.05 -u $idle
+        done
+        ended; stat -c %s y.vtr >size"#;
+    let left = run(program, script)?;
+    left.check(left.text("files") == "x.vtr0\nx.vtr1\n", "two files are left")?;
+    left.check(!left.text("script").contains("failed") && left.objects("again")?.len() >= 8, "both can be read")?;
+    let size: u64 = left.text("size").trim().parse()?;
+    left.check((30_000..80_000).contains(&size), &format!("it ends at its bound: {size}"))?;
+    left.check(left.text("code").trim() == "0" && left.text("err").contains("--max-size"), "and says why")
 }
 
 fn refused(program: &Path) -> Result<(), Failed> {

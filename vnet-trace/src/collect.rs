@@ -5,6 +5,7 @@ pub mod clock;
 pub mod command;
 pub mod connect;
 pub mod containers;
+pub mod foreign;
 pub mod iptables;
 pub mod kernel;
 pub mod machine;

@@ -18,6 +18,8 @@ use crate::model::snapshot::Snapshot;
 mod judge;
 pub mod live;
 mod reach;
+pub mod record;
+pub mod replay;
 
 use judge::Judge;
 
@@ -144,9 +146,10 @@ impl Watcher {
         self.judge.forget();
     }
 
-    /// Takes a captured frame.
-    pub fn frame(&mut self, frame: Frame) {
+    /// Takes a captured frame. It is shown first, with whether it is of what is asked for.
+    pub fn frame(&mut self, frame: Frame, show: impl FnOnce(&Frame, bool)) {
         let asked = self.wanted.is_asked(&frame);
+        show(&frame, asked);
         self.follower.frame(frame, asked);
     }
 

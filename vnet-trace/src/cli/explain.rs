@@ -4,19 +4,28 @@ use std::path::{Path, PathBuf};
 
 use crate::ask;
 use crate::cli::output::Output;
+use crate::cli::watch::unreadable;
 use crate::cli::{Exit, Failure, last, terminal};
+use crate::collect::clock;
 use crate::diagnose::registry;
+use crate::follow::totals::LossKey;
 use crate::model::diagnosis::Verdict;
+use crate::model::id::Nanos;
 use crate::present::json::{self, Asked};
 use crate::present::style::Detail;
+use crate::present::watch::summary::{self, Course};
+use crate::present::watch::{self, Clock};
 use crate::present::{explain, page, text};
 use crate::prove;
+use crate::watch::replay::{self, Replay};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code of a recording: 0 delivered, 1 lost, 2 anything else.")]
+#[command(
+    after_help = "Exit code of a recording: 0 delivered, 1 lost, 2 anything else; of other people's traffic: 1 if a packet was lost."
+)]
 pub struct Args {
-    /// A recording (.vtr) or the code of a cause; without it, the last recording
+    /// A recording (.vtr), another program's capture (pcap, pcapng), or the code of a cause; without it, the last recording
     #[arg(value_name = "FILE|CODE")]
     what: Option<PathBuf>,
     /// List the codes of all causes and notes
@@ -63,6 +72,9 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
             )
         })?,
     };
+    if replay::is_traffic(&path) == Some(true) {
+        return traffic(args, &path);
+    }
     let mut answer = ask::judge(last::read(&path)?);
     if args.prove {
         prove::add(&mut answer, &std::env::current_exe()?);
@@ -80,6 +92,60 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
         Verdict::Lost | Verdict::Undecided => Exit::Lost,
     })
 }
+
+/// Other people's traffic: the summary, and an example of each kind of loss hop by hop.
+fn traffic(args: &Args, path: &Path) -> Result<Exit, Failure> {
+    let style = args.look.style();
+    let clock = Clock { realtime_offset: 0, ahead: clock::ahead_of_utc(clock::realtime()) };
+    let mut replay = Replay::new(replay::Options::default());
+    let mut examples: Vec<(LossKey, String, serde_json::Value)> = Vec::new();
+    let done = replay.read(path, &mut |replay, mut told| {
+        let clock = Clock { realtime_offset: replay.realtime_offset, ..clock };
+        let Some(watcher) = replay.watcher() else { return false };
+        if let Some(key) = told.loss()
+            && examples.len() < MOST_EXAMPLES
+            && !examples.iter().any(|(other, ..)| *other == key)
+        {
+            let snapshot = watcher.ground().snapshot();
+            let mut text = watch::line(&told, snapshot, clock, style);
+            let value = watch::json::way(&told, snapshot, clock);
+            text.push_str(&watcher.with(&mut told, |recording, told| watch::hops(told, recording, style)));
+            examples.push((key, text, value));
+        }
+        watcher.remember(told);
+        true
+    });
+    let time = Nanos(replay.last.0.saturating_sub(replay.began.0));
+    let (head, gaps) = (replay.head.clone(), replay.gaps().to_vec());
+    if let Some(watcher) = replay.watcher() {
+        let sight = watcher.ground().sight();
+        let (frames_lost, events_lost) = (sight.frames_lost, sight.events_lost);
+        let course = Course { time, frames_lost, events_lost, gaps, ..Course::default() };
+        let (totals, counts) = (watcher.totals(), watcher.counts());
+        let snapshot = watcher.ground().snapshot();
+        let text = if args.look.json {
+            let mut value = summary::json(totals, counts, &course, snapshot);
+            value["examples"] = examples.into_iter().map(|(.., value)| value).collect();
+            args.look.json_text(&value)?
+        } else {
+            let mut text = watch::begun(head.as_ref(), style);
+            text.push_str(&summary::text(totals, counts, &course, snapshot, style));
+            if args.look.detail() != Detail::Verdict {
+                for (_, example, _) in &examples {
+                    text.push_str(&format!("\n{example}"));
+                }
+            }
+            text
+        };
+        terminal::print(&text)?;
+    }
+    done.map_err(|error| unreadable(path, error))?;
+    let lost = replay.watcher().is_some_and(|watcher| watcher.totals().lost > 0);
+    Ok(if lost { Exit::Lost } else { Exit::Good })
+}
+
+/// Kinds of loss of which an example is shown.
+const MOST_EXAMPLES: usize = 20;
 
 /// Neither a path with folders nor a file with an ending.
 fn looks_like_a_code(what: &Path) -> bool {

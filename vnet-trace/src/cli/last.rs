@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::collect::recording_file::{self, Access, RecordingError};
+use crate::collect::recording_file::{self, Access, BlockError, RecordingError};
 use crate::model::recording::Recording;
 
 /// Where the last recording is kept; None if there is no place for it.
@@ -29,18 +29,26 @@ pub fn write(path: &Path, recording: &Recording) -> Result<(), Failure> {
 
 /// Reads a recording file.
 pub fn read(path: &Path) -> Result<Recording, Failure> {
-    recording_file::load(path).map_err(|error| {
-        let help = match &error {
-            RecordingError::Foreign { .. } => Some("`vnet-trace ping -o FILE.vtr` writes recordings".to_owned()),
-            RecordingError::Newer { .. } => Some("a newer vnet-trace wrote it; that one can read it".to_owned()),
-            _ => None,
-        };
-        match error {
-            // This one names the file itself.
-            RecordingError::Read { .. } => Failure::new(error, help),
-            error => Failure::new(Unreadable { path: path.to_owned(), source: error }, help),
+    recording_file::load(path).map_err(|error| unreadable(path, error))
+}
+
+/// An error of a recording file, with what the user can do about it.
+pub fn unreadable(path: &Path, error: RecordingError) -> Failure {
+    let help = match &error {
+        RecordingError::Foreign { .. } => {
+            Some("`vnet-trace ping -o FILE.vtr` and `vnet-trace watch -o FILE.vtr` write recordings".to_owned())
         }
-    })
+        RecordingError::Newer { .. } => Some("a newer vnet-trace wrote it; that one can read it".to_owned()),
+        RecordingError::Damaged { source: BlockError::Watch, .. } => {
+            Some("`vnet-trace watch -r FILE` and `vnet-trace explain FILE` read such recordings".to_owned())
+        }
+        _ => None,
+    };
+    match error {
+        // This one names the file itself.
+        RecordingError::Read { .. } => Failure::new(error, help),
+        error => Failure::new(Unreadable { path: path.to_owned(), source: error }, help),
+    }
 }
 
 /// A file is there and is no recording that can be read.

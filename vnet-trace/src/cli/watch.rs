@@ -1,22 +1,26 @@
 //! `vnet-trace watch`: tcpdump's filter language and flags, one line for each packet's way.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::output::Output;
-use crate::cli::terminal::{self};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, last, terminal};
 use crate::collect::{clock, netns};
 use crate::follow::Limits;
 use crate::follow::way::Told;
 use crate::model::id::Nanos;
-use crate::model::snapshot::Snapshot;
-use crate::present::style::Style;
 use crate::present::watch::summary::{self, Course};
 use crate::present::watch::{self as words, Clock};
 use crate::watch::Watcher;
-use crate::watch::live::{Live, Options, WatchError};
+use crate::watch::live::{self, Live, WatchError};
+use crate::watch::record::Bounds;
+use crate::watch::replay::{self, Replay, ReplayError};
+
+mod sinks;
+
+use sinks::{Sinks, Target};
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +30,7 @@ use crate::watch::live::{Live, Options, WatchError};
 )]
 pub struct Args {
     /// Which packets: a filter expression as tcpdump takes it (pcap-filter(7)); without one, all
-    #[arg(value_name = "EXPR", trailing_var_arg = true, allow_hyphen_values = false)]
+    #[arg(value_name = "EXPR")]
     expression: Vec<String>,
 
     /// A packet must match in this network namespace; it is followed from there on wherever it goes
@@ -35,7 +39,7 @@ pub struct Args {
     /// A packet must match in this container
     #[arg(long, value_name = "NAME", conflicts_with = "netns", help_heading = "Which packets")]
     container: Option<String>,
-    /// A packet must match at this device
+    /// A packet must match at this device; may be given again
     #[arg(short = 'i', long = "dev", value_name = "DEV", help_heading = "Which packets")]
     devices: Vec<String>,
     /// Only packets that were lost
@@ -44,6 +48,9 @@ pub struct Args {
     /// Only packets that took at least so long; with --drops, these and the lost ones
     #[arg(long, value_name = "MS", value_parser = milliseconds, help_heading = "Which packets")]
     slower_than: Option<Duration>,
+    /// From a recording (.vtr) or another program's capture (pcap, pcapng) instead of this machine
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["duration", "snaplen"], help_heading = "Which packets")]
+    read: Option<PathBuf>,
 
     /// End after so many packets
     #[arg(short, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
@@ -52,9 +59,22 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "How long")]
     duration: Option<Duration>,
 
-    /// Bytes of each packet that are captured
-    #[arg(short, long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535), help_heading = "Output")]
+    /// Write a file as well: .pcapng packets, .json one object per line, anything else a recording; may be given again
+    #[arg(short, short_alias = 'w', value_name = "FILE", value_parser = sinks::target, help_heading = "Files")]
+    output: Vec<Target>,
+    /// Begin another recording after so many millions of bytes: FILE, FILE1, FILE2 …
+    #[arg(short = 'C', value_name = "SIZE", value_parser = megabytes, requires = "output", help_heading = "Files")]
+    file_size: Option<u64>,
+    /// With -C: so many files, then the first again
+    #[arg(short = 'W', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), requires = "file_size", help_heading = "Files")]
+    files: Option<u32>,
+    /// End when the recordings have so many millions of bytes together
+    #[arg(long, value_name = "SIZE", value_parser = megabytes, default_value = "1000", help_heading = "Files")]
+    max_size: u64,
+    /// Bytes of each packet that are captured [default: 256]
+    #[arg(short, long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535), help_heading = "Files")]
     snaplen: Option<u32>,
+
     /// At the end: losses by cause and place, who talked most, times at each hop
     #[arg(long, help_heading = "Output")]
     summary: bool,
@@ -67,78 +87,147 @@ const ROUND: Duration = Duration::from_millis(50);
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    match &args.read {
+        Some(file) => replayed(args, file),
+        None => watched(args),
+    }
+}
+
+fn watched(args: &Args) -> Result<Exit, Failure> {
     let stop = interrupted()?;
-    let mut live = Live::start(args.options()).map_err(|error| failure(&error))?;
+    let mut live = Live::start(args.live()).map_err(|error| failure(&error))?;
     let (began, realtime_offset) = live.began();
-    let clock = Clock { realtime_offset, ahead: clock::ahead_of_utc(clock::realtime()) };
-    let mut printer = Printer { args, clock, style: args.look.style(), left: args.count };
-    let snapshot = live.watcher.ground().snapshot();
+    let mut printer = Printer::new(args, realtime_offset);
+    let mut sinks = Sinks::open(&args.output, args.bounds(), &live, printer.clock)?;
     terminal::note(&format!(
         "watching {} devices in {} namespaces, ready after {} ms",
         live.devices(),
-        snapshot.namespaces.len(),
+        live.watcher.ground().snapshot().namespaces.len(),
         live.ready.as_millis()
     ));
     let end = args.duration.map(|duration| Instant::now() + duration);
     while !stop.load(Ordering::Relaxed) && printer.wants_more() {
         let now = Instant::now();
-        let left = end.map_or(ROUND, |end| end.saturating_duration_since(now).min(ROUND));
         if end.is_some_and(|end| end <= now) {
             break;
         }
-        live.round(left, |_| {}).map_err(|error| failure(&error))?;
+        let left = end.map_or(ROUND, |end| end.saturating_duration_since(now).min(ROUND));
+        live.round(left, |frame, asked| sinks.frame(frame, asked)).map_err(|error| failure(&error))?;
         while printer.wants_more()
             && let Some(told) = live.tell()
         {
-            printer.print(&mut live.watcher, told)?;
+            if let Some(picture) = live.renewed() {
+                sinks.picture(&picture);
+            }
+            printer.print(&mut live.watcher, told, &mut sinks)?;
+        }
+        if !sinks.moment(live.moment()) {
+            terminal::note("the recordings have reached their bound (--max-size)");
+            break;
         }
     }
-    let ready = live.ready;
-    let (mut watcher, ended) = live.stop(|_| {});
+    let (ready, moment) = (live.ready, live.moment());
+    let (mut watcher, ended) = live.stop(|frame, asked| sinks.frame(frame, asked));
     while printer.wants_more()
         && let Some(told) = watcher.tell(&mut |_| None)
     {
-        printer.print(&mut watcher, told)?;
+        printer.print(&mut watcher, told, &mut sinks)?;
     }
+    sinks.close(moment)?;
     let course = Course {
         time: Nanos(clock::monotonic().0.saturating_sub(began.0)),
         received: ended.received,
         frames_lost: ended.frames_lost,
         events_lost: ended.events_lost,
-        ready: Nanos(ready.as_nanos() as u64),
-        stopped: Nanos(ended.stopped_in.as_nanos() as u64),
+        ready: nanos(ready),
+        stopped: nanos(ended.stopped_in),
         gaps: ended.gaps,
     };
     printer.finish(&watcher, &course)?;
     Ok(Exit::Good)
 }
 
+fn replayed(args: &Args, file: &Path) -> Result<Exit, Failure> {
+    let mut replay = Replay::new(args.replay()?);
+    let mut printer = Printer::new(args, 0);
+    let mut sinks: Option<Sinks> = None;
+    let mut failed: Option<Failure> = None;
+    let done = replay.read(file, &mut |replay, told| {
+        printer.clock.realtime_offset = replay.realtime_offset;
+        let clock = printer.clock;
+        let Some(watcher) = replay.watcher() else { return false };
+        let printed = match &mut sinks {
+            Some(sinks) => printer.print(watcher, told, sinks),
+            none => Sinks::of_packets(&args.output, watcher.ground().snapshot(), clock)
+                .and_then(|opened| printer.print(watcher, told, none.insert(opened))),
+        };
+        failed = printed.err();
+        failed.is_none() && printer.wants_more()
+    });
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    if let Some(sinks) = sinks {
+        sinks.close_packets()?;
+    }
+    let course = Course {
+        time: Nanos(replay.last.0.saturating_sub(replay.began.0)),
+        gaps: replay.gaps().to_vec(),
+        ..Course::default()
+    };
+    if let Some(watcher) = replay.watcher() {
+        let sight = watcher.ground().sight();
+        let course = Course { frames_lost: sight.frames_lost, events_lost: sight.events_lost, ..course };
+        printer.finish(watcher, &course)?;
+    }
+    done.map_err(|error| unreadable(file, error))?;
+    Ok(Exit::Good)
+}
+
+/// An error of a file, with what the user can do about it.
+pub fn unreadable(file: &Path, error: ReplayError) -> Failure {
+    match error {
+        ReplayError::Recording(error) => last::unreadable(file, error),
+        ReplayError::Watch(error) => failure(&error),
+        ReplayError::NoNetns { ref known, .. } => {
+            let help = format!("namespaces there: {}", known.join(", "));
+            Failure::new(error, Some(help))
+        }
+        error @ ReplayError::Foreign(_) => Failure::new(error, None),
+    }
+}
+
 /// Prints ways until enough were printed.
 struct Printer<'a> {
     args: &'a Args,
     clock: Clock,
-    style: Style,
     /// How many are still wanted; None for any number.
     left: Option<u64>,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    fn new(args: &'a Args, realtime_offset: u64) -> Self {
+        let clock = Clock { realtime_offset, ahead: clock::ahead_of_utc(clock::realtime()) };
+        Self { args, clock, left: args.count }
+    }
+
     fn wants_more(&self) -> bool {
         self.left != Some(0)
     }
 
-    fn print(&mut self, watcher: &mut Watcher, mut told: Told) -> Result<(), Failure> {
+    fn print(&mut self, watcher: &mut Watcher, mut told: Told, sinks: &mut Sinks) -> Result<(), Failure> {
         self.left = self.left.map(|left| left - 1);
         let look = &self.args.look;
-        let snapshot: &Snapshot = watcher.ground().snapshot();
+        let style = look.style();
+        let snapshot = watcher.ground().snapshot();
+        sinks.way(&told, snapshot);
         let text = if look.quiet {
             String::new()
         } else if look.json {
             look.json_text(&words::json::way(&told, snapshot, self.clock))?
         } else {
-            let mut text = words::line(&told, snapshot, self.clock, self.style);
+            let mut text = words::line(&told, snapshot, self.clock, style);
             if look.verbose > 0 {
-                let style = self.style;
                 text.push_str(&watcher.with(&mut told, |recording, told| words::hops(told, recording, style)));
             }
             text
@@ -150,13 +239,11 @@ impl Printer<'_> {
     fn finish(&self, watcher: &Watcher, course: &Course) -> Result<(), Failure> {
         let snapshot = watcher.ground().snapshot();
         let (totals, counts) = (watcher.totals(), watcher.counts());
-        if self.args.look.json {
-            if self.args.summary {
-                let value = summary::json(totals, counts, course, snapshot);
-                terminal::print(&self.args.look.json_text(&value)?)?;
-            }
+        if self.args.summary && self.args.look.json {
+            let value = summary::json(totals, counts, course, snapshot);
+            terminal::print(&self.args.look.json_text(&value)?)?;
         } else if self.args.summary {
-            terminal::print(&summary::text(totals, counts, course, snapshot, self.style))?;
+            terminal::print(&summary::text(totals, counts, course, snapshot, self.args.look.style()))?;
         }
         let what = format!("{} packets told, {} lost", totals.packets, totals.lost);
         let unseen = summary::losses_of_sight(course, counts).map(|unseen| format!("; {unseen}")).unwrap_or_default();
@@ -166,13 +253,13 @@ impl Printer<'_> {
 }
 
 impl Args {
-    fn options(&self) -> Options {
+    fn live(&self) -> live::Options {
         let place = match (&self.container, &self.netns) {
             (Some(name), _) => Some(netns::Asked::Container(name.clone())),
             (None, Some(text)) => Some(netns::Asked::parse(text)),
             (None, None) => None,
         };
-        Options {
+        live::Options {
             expression: self.expression.join(" "),
             place,
             devices: self.devices.clone(),
@@ -182,12 +269,26 @@ impl Args {
             limits: Limits::default(),
         }
     }
+
+    fn replay(&self) -> Result<replay::Options, Failure> {
+        Ok(replay::Options {
+            expression: live::expression(&self.expression.join(" ")).map_err(|error| failure(&error))?,
+            netns: self.container.clone().or(self.netns.clone()),
+            devices: self.devices.clone(),
+            drops: self.drops,
+            slower_than: self.slower_than.map(nanos),
+        })
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { file: self.file_size, files: self.files, total: Some(self.max_size) }
+    }
 }
 
 fn failure(error: &WatchError) -> Failure {
-    // The place in the expression comes with its words.
     let help = error.help();
     let text = match error {
+        // The place in the expression comes with its words.
         WatchError::Expression { source, .. } => match source.caret() {
             Some(caret) => format!("{error}\n{caret}\ncaused by: {source}"),
             None => format!("{error}\ncaused by: {source}"),
@@ -214,6 +315,10 @@ fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
     Ok(flag)
 }
 
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| "not a number of milliseconds".to_owned())?;
     Duration::try_from_secs_f64(value / 1000.0).map_err(|_| "not a number of milliseconds".to_owned())
@@ -224,5 +329,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match Duration::try_from_secs_f64(value) {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("has to be more than zero".to_owned()),
+    }
+}
+
+/// Millions of bytes, as tcpdump counts file sizes.
+fn megabytes(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1e9 => Ok((value * 1e6) as u64),
+        _ => Err("not a number of millions of bytes".to_owned()),
     }
 }

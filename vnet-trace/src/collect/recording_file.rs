@@ -1,7 +1,7 @@
 //! A [`Recording`] as a file (`.vtr`): written whole or not at all, readable by later versions, and readable as far as it
 //! goes when it was cut off or damaged.
 //!
-//! # The format, version 1
+//! # The format, version 2
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -10,14 +10,21 @@
 //! | … | blocks, until the end block |
 //!
 //! A block is a tag of 4 letters, the length of what follows and its length when decompressed (4 bytes each, little
-//! endian), and a zstd frame with a checksum, which holds CBOR:
+//! endian), and a zstd frame with a checksum, which holds CBOR, unless said otherwise:
 //!
 //! | tag | holds |
 //! | --- | --- |
-//! | `head` | the recording without events and frames; a later one replaces an earlier one |
-//! | `evts` | some events, in order |
-//! | `frms` | some frames, in order |
+//! | `head` | the recording of a question without events and frames; a later one replaces an earlier one |
+//! | `evt2` | some events, in order, in the form of [`compact`] |
+//! | `frm2` | some frames, in order, in the form of [`compact`] |
+//! | `evts`, `frms` | the same as CBOR: version 1, which is read as well |
+//! | `wtch` | the beginning of a watch, in the place of `head` |
+//! | `pict` | the network and what could be seen of it, from here on |
+//! | `mmnt` | a moment of a watch: all that was seen until then has been written |
 //! | `end.` | how many events and frames there were |
+//!
+//! A question is recorded in one piece, when all is known ([`save`]). A watch is written while it goes on ([`stream`]), a few
+//! blocks and a moment several times a second, so that what ends it at once, or the whole machine, costs the last of these.
 //!
 //! Blocks with other tags are skipped, and so are fields that are not known: a later version may add both. Structures are
 //! CBOR maps with the names of the fields, so a field may also come later, with a default. The version
@@ -37,6 +44,8 @@ use std::path::{Path, PathBuf};
 use crate::model::recording::Recording;
 
 mod block;
+mod compact;
+pub mod stream;
 
 pub use block::Limits;
 
@@ -46,10 +55,13 @@ use block::{End, Reader, Tag};
 const MAGIC: [u8; 8] = *b"\x89vtr\r\n\x1a\n";
 
 /// The format that is written, and the newest that is understood.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Events or frames of one block.
 const CHUNK: usize = 1024;
+
+/// Bytes of memory that an event or a frame takes beyond its own bytes, about.
+const ITEM: u64 = 160;
 
 /// How much of a damaged recording could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -151,6 +163,9 @@ pub enum BlockError {
         /// Frames that there should be.
         frames: u64,
     },
+    /// It is other people's traffic, which has no question.
+    #[error("it is the recording of a watch")]
+    Watch,
     /// There was an end without a beginning.
     #[error("the question and the configuration are missing")]
     NoHead,
@@ -165,13 +180,14 @@ pub fn write(recording: &Recording, out: &mut (impl Write + ?Sized)) -> io::Resu
     out.write_all(&VERSION.to_le_bytes())?;
     block::write(out, Tag::HEAD, &head(recording))?;
     for events in recording.events.chunks(CHUNK) {
-        block::write(out, Tag::EVENTS, events)?;
+        block::write_plain(out, Tag::COMPACT_EVENTS, &compact::events(events))?;
     }
     for frames in recording.frames.chunks(CHUNK) {
-        block::write(out, Tag::FRAMES, frames)?;
+        block::write_plain(out, Tag::COMPACT_FRAMES, &compact::frames(frames))?;
     }
     let end = End { events: recording.events.len() as u64, frames: recording.frames.len() as u64 };
-    block::write(out, Tag::END, &end)
+    block::write(out, Tag::END, &end)?;
+    Ok(())
 }
 
 /// The recording without what may be large.
@@ -210,10 +226,14 @@ pub fn salvage(input: impl Read, limits: Limits) -> (Option<Recording>, Option<R
     let (mut events, mut frames) = (Vec::new(), Vec::new());
     let error = loop {
         let step = reader.next().and_then(|block| {
+            let more = (block.events()?, block.frames()?);
+            reader.charge(ITEM * more.0.as_ref().map_or(0, Vec::len) as u64);
+            reader.charge(ITEM * more.1.as_ref().map_or(0, Vec::len) as u64);
+            events.extend(more.0.into_iter().flatten());
+            frames.extend(more.1.into_iter().flatten());
             match block.tag {
                 Tag::HEAD => recording = Some(block.decode()?),
-                Tag::EVENTS => events.extend(block.decode::<Vec<_>>()?),
-                Tag::FRAMES => frames.extend(block.decode::<Vec<_>>()?),
+                Tag::WATCH => return Err(block::Stop::Damaged(BlockError::Watch)),
                 Tag::END => {
                     let end: End = block.decode()?;
                     if recording.is_none() {

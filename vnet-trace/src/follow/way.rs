@@ -219,8 +219,12 @@ impl Ground {
         let followed = &mut way.followed;
         self.recording.events = std::mem::take(&mut followed.events);
         self.recording.frames = std::mem::take(&mut followed.frames);
+        let own = (self.recording.events.len(), self.recording.frames.len());
         let before = question.map(|question| std::mem::replace(&mut self.recording.question, question));
         let given = look(&mut self.recording, way);
+        // What was laid beside is not this packet's.
+        self.recording.events.truncate(own.0);
+        self.recording.frames.truncate(own.1);
         if let Some(before) = before {
             self.recording.question = before;
         }
@@ -257,7 +261,8 @@ impl Ground {
         followed.events = std::mem::take(&mut self.recording.events);
         followed.frames = std::mem::take(&mut self.recording.frames);
         let (first, last) = followed.span();
-        let blind = followed.cut_short || self.blind_at.is_some_and(|at| at >= first);
+        let watched = self.recording.sight.tier != Tier::Capture || !self.recording.sight.captured.is_empty();
+        let blind = followed.cut_short || !watched || self.blind_at.is_some_and(|at| at >= first);
         if let Outcome::Vanished { netns, device } = outcome
             && blind
         {

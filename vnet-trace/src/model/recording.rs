@@ -39,6 +39,41 @@ pub struct Recording {
     pub timing: Timing,
 }
 
+/// What is known of a watch before its packets: a recording of other people's traffic has no question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchHead {
+    /// Who wrote it: `vnet-trace 0.1.0`.
+    pub tool: String,
+    /// `uname -r` of the machine, for people only.
+    pub kernel: String,
+    /// The filter expression; empty for all packets.
+    pub expression: String,
+    /// When it began.
+    pub began: Nanos,
+    /// What to add to a time on the clock of the events to get nanoseconds since 1970.
+    pub realtime_offset_ns: u64,
+}
+
+/// The network and what could be seen of it, from some time of a watch on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Picture {
+    /// The network.
+    pub snapshot: Snapshot,
+    /// What could be seen.
+    pub sight: Sight,
+}
+
+/// A moment of a watch: everything that was seen before it has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When.
+    pub time: Nanos,
+    /// Frames that had found no room until then.
+    pub frames_lost: u64,
+    /// Events that had found no room until then.
+    pub events_lost: u64,
+}
+
 /// What the sender of the requests saw.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PingOutcome {

@@ -29,12 +29,13 @@ use crate::model::exchange::Exchange;
 use crate::model::frame::{Direction, Frame, LinkLayer};
 use crate::model::id::{Device, MacAddr};
 use crate::model::recording::Recording;
-use crate::model::snapshot::LinkKind;
+use crate::model::snapshot::{LinkKind, Snapshot};
 use crate::packet::identity::Key;
 use crate::packet::sightings::sightings;
 
 mod block;
 mod comment;
+pub mod stream;
 
 use block::EnhancedPacket;
 
@@ -48,30 +49,12 @@ const SNAPLEN: u32 = 262_144;
 pub fn write(recording: &Recording, observed: &Exchange, out: impl Write) -> io::Result<()> {
     let names = Names::of(recording);
     let interfaces = interfaces(recording);
-    let section = SectionHeaderBlock {
-        endianness: Endianness::Little,
-        options: vec![
-            SectionHeaderOption::OS(Cow::Owned(format!("Linux {}", recording.kernel))),
-            SectionHeaderOption::UserApplication(Cow::Owned(recording.tool.clone())),
-        ],
-        ..SectionHeaderBlock::default()
-    };
+    let section = section(&recording.kernel, &recording.tool);
     let mut writer = PcapNgWriter::with_section_header(out, section).map_err(as_io)?;
     for (device, link) in interfaces.keys() {
-        let block = InterfaceDescriptionBlock {
-            linktype: match link {
-                Link::Ethernet => DataLink::ETHERNET,
-                Link::Ip => DataLink::RAW,
-            },
-            snaplen: SNAPLEN,
-            options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Owned(names.qualified(*device))),
-                InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-            ],
-        };
-        writer.write_block(&block.into_block()).map_err(as_io)?;
+        writer.write_block(&interface(names, *device, *link).into_block()).map_err(as_io)?;
     }
-    let records = name_records(recording);
+    let records = name_records(&recording.before);
     if !records.is_empty() {
         let block = NameResolutionBlock { records, options: Vec::new() };
         writer.write_block(&block.into_block()).map_err(as_io)?;
@@ -92,6 +75,31 @@ pub fn write(recording: &Recording, observed: &Exchange, out: impl Write) -> io:
         writer.write_raw_block(&packet.to_block()).map_err(as_io)?;
     }
     writer.into_inner().flush()
+}
+
+fn section(kernel: &str, tool: &str) -> SectionHeaderBlock<'static> {
+    SectionHeaderBlock {
+        endianness: Endianness::Little,
+        options: vec![
+            SectionHeaderOption::OS(Cow::Owned(format!("Linux {kernel}"))),
+            SectionHeaderOption::UserApplication(Cow::Owned(tool.to_owned())),
+        ],
+        ..SectionHeaderBlock::default()
+    }
+}
+
+fn interface(names: Names<'_>, device: Device, link: Link) -> InterfaceDescriptionBlock<'static> {
+    InterfaceDescriptionBlock {
+        linktype: match link {
+            Link::Ethernet => DataLink::ETHERNET,
+            Link::Ip => DataLink::RAW,
+        },
+        snaplen: SNAPLEN,
+        options: vec![
+            InterfaceDescriptionOption::IfName(Cow::Owned(names.qualified(device))),
+            InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
+        ],
+    }
 }
 
 /// [`LinkLayer`], as a part of a key: an interface of a file has one link layer.
@@ -147,9 +155,9 @@ fn flags(frame: &Frame) -> u32 {
 }
 
 /// Names for the addresses that only one namespace has.
-fn name_records(recording: &Recording) -> Vec<Record<'static>> {
+fn name_records(snapshot: &Snapshot) -> Vec<Record<'static>> {
     let mut owners: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
-    for netns in &recording.before.namespaces {
+    for netns in &snapshot.namespaces {
         let name = netns.container.as_ref().map_or(netns.name.as_str(), |container| container.name.as_str());
         for address in &netns.addresses {
             let owners = owners.entry(address.address).or_default();

@@ -105,7 +105,7 @@ fn end(names: Names<'_>, told: &Told) -> (Tone, String) {
         (Outcome::Arrived { netns, .. }, _) => (Tone::Good, format!("arrived at {}", names.netns_spoken(*netns))),
         (Outcome::Left { by }, _) => (Tone::Plain, format!("left by {}", names.qualified(*by))),
         (Outcome::Unclear { netns, device }, _) => {
-            (Tone::Warn, format!("last seen at {} (not all was seen then)", place(*netns, *device)))
+            (Tone::Warn, format!("last seen at {}, beyond which not all was seen", place(*netns, *device)))
         }
         (_, Some(finding)) => {
             let at = place(finding.place.netns, finding.place.device);
@@ -212,6 +212,14 @@ fn cause(finding: &Finding) -> Vec<String> {
         lines.extend(fix.commands.iter().map(|command| format!("    {command}")));
     }
     lines
+}
+
+/// What a recording of a watch is of: who wrote it, and which packets.
+pub fn begun(head: Option<&crate::model::recording::WatchHead>, style: Style) -> String {
+    let Some(head) = head else { return style.tone(Tone::Strong, "A capture of another program") + "\n" };
+    let which = if head.expression.is_empty() { "all packets".to_owned() } else { format!("`{}`", head.expression) };
+    let text = format!("Watched by {} on Linux {}: {which}", head.tool, head.kernel);
+    style.tone(Tone::Strong, &style.clean(&text)) + "\n"
 }
 
 /// A place of the kernel: `r/veth1, in ip_forward`.

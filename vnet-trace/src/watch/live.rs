@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::record::Captured;
 use super::{Seen, Wanted, Watcher, reach};
 use crate::collect::netns::{self, NetnsError};
 use crate::collect::pcap::CaptureError;
@@ -14,6 +15,7 @@ use crate::follow::way::Told;
 use crate::model::frame::Frame;
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::question::Protocol;
+use crate::model::recording::{Moment, Picture, WatchHead};
 use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::Snapshot;
 
@@ -112,6 +114,10 @@ pub struct Live {
     began: Nanos,
     /// When it was last counted what found no room.
     counted: Instant,
+    /// When the picture of the network was last asked for.
+    shown: Instant,
+    /// The kernel's filter lets through what is asked for, not everything.
+    filtered: bool,
 }
 
 /// The machine, and the captures on it.
@@ -188,9 +194,12 @@ impl Live {
             slower_than: options.slower_than.map(|least| Nanos(least.as_nanos() as u64)),
         };
         let watcher = Watcher::new(wanted, taken.snapshot.clone(), sight.clone(), options.limits);
+        let looked = Instant::now();
         Ok(Self {
             watcher,
-            looking: Looking { taken, stream, sight, looked: Instant::now() },
+            looking: Looking { taken, stream, sight, looked },
+            shown: looked,
+            filtered: !filter.is_empty(),
             frames: Vec::new(),
             options,
             ready: begun.elapsed(),
@@ -205,7 +214,7 @@ impl Live {
     }
 
     /// Takes what there is, or waits for it, at most so long. A signal ends the wait. Each frame is shown before it is followed.
-    pub fn round(&mut self, at_most: Duration, mut show: impl FnMut(&Frame)) -> Result<(), WatchError> {
+    pub fn round(&mut self, at_most: Duration, mut show: impl FnMut(&Frame, bool)) -> Result<(), WatchError> {
         let at_most = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX);
         self.looking.stream.take(at_most, &mut self.frames)?;
         // Before any packet is ended that may have been seen had there been room.
@@ -215,8 +224,7 @@ impl Live {
             self.watcher.lose(clock::monotonic(), lost, 0);
         }
         for frame in self.frames.drain(..) {
-            show(&frame);
-            self.watcher.frame(frame);
+            self.watcher.frame(frame, &mut show);
         }
         // What was captured up to now may still be in a buffer.
         self.watcher.tick(Nanos(clock::monotonic().0.saturating_sub(BEHIND.0)));
@@ -229,13 +237,51 @@ impl Live {
         watcher.tell(&mut |wanted| looking.again(wanted))
     }
 
+    /// A newer picture of the network, if one was taken since the last call.
+    pub fn renewed(&mut self) -> Option<Picture> {
+        let looked = self.looking.looked;
+        let is_new = looked > self.shown;
+        self.shown = looked;
+        is_new.then(|| self.picture())
+    }
+
+    /// The network and what can be seen of it now.
+    pub fn picture(&self) -> Picture {
+        Picture { snapshot: self.looking.taken.snapshot.clone(), sight: self.looking.sight.clone() }
+    }
+
+    /// The beginning of a recording.
+    pub fn head(&self) -> WatchHead {
+        WatchHead {
+            tool: TOOL.to_owned(),
+            kernel: nix::sys::utsname::uname()
+                .map(|name| name.release().to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            expression: self.options.expression.clone(),
+            began: self.began,
+            realtime_offset_ns: self.looking.stream.realtime_offset(),
+        }
+    }
+
+    /// Which of the captured frames belong to a recording.
+    pub fn captured(&self) -> Captured {
+        let wanted = self.watcher.wanted();
+        let anywhere = wanted.netns.is_empty() && wanted.devices.is_empty();
+        if anywhere && (self.filtered || wanted.expression.is_none()) { Captured::AsAsked } else { Captured::More }
+    }
+
+    /// Now, with what was lost until now.
+    pub fn moment(&self) -> Moment {
+        let sight = self.watcher.ground().sight();
+        Moment { time: clock::monotonic(), frames_lost: sight.frames_lost, events_lost: sight.events_lost }
+    }
+
     /// Stops listening. What was still in the buffers is followed to its end.
-    pub fn stop(mut self, mut show: impl FnMut(&Frame)) -> (Watcher, Ended) {
+    pub fn stop(mut self, mut show: impl FnMut(&Frame, bool)) -> (Watcher, Ended) {
         let begun = Instant::now();
         let captured = self.looking.stream.stop();
         for frame in captured.frames {
-            show(&frame);
-            self.watcher.frame(frame);
+            self.watcher.frame(frame, &mut show);
         }
         self.watcher.lose(clock::monotonic(), captured.lost, 0);
         self.watcher.close();
@@ -263,6 +309,9 @@ impl Live {
     }
 }
 
+/// What a recording says about who wrote it.
+pub const TOOL: &str = concat!("vnet-trace ", env!("CARGO_PKG_VERSION"));
+
 /// How often what found no room is counted: more often than packets end that are not seen any more.
 const COUNT: Duration = Duration::from_millis(100);
 
@@ -281,7 +330,7 @@ fn request(place: Option<Asked>) -> snapshot::Request {
 }
 
 /// The devices of these names, in the namespaces that are asked for.
-fn named(snapshot: &Snapshot, netns: &[NetnsId], names: &[String]) -> Result<Vec<Device>, WatchError> {
+pub(super) fn named(snapshot: &Snapshot, netns: &[NetnsId], names: &[String]) -> Result<Vec<Device>, WatchError> {
     let there = || snapshot.devices().filter(|(device, _)| netns.is_empty() || netns.contains(&device.netns));
     let mut devices = Vec::new();
     for name in names {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use zstd::bulk::{Compressor, decompress};
 use zstd::zstd_safe::CParameter;
 
-use super::{BlockError, MAGIC, RecordingError, VERSION};
+use super::{BlockError, MAGIC, RecordingError, VERSION, compact};
+use crate::model::event::Event;
+use crate::model::frame::Frame;
 
 /// How much a file may make us keep in memory, in bytes of CBOR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +33,20 @@ pub(super) struct Tag([u8; 4]);
 
 impl Tag {
     pub const HEAD: Self = Self(*b"head");
+    /// Events as CBOR, as version 1 wrote them.
     pub const EVENTS: Self = Self(*b"evts");
+    /// Frames as CBOR.
     pub const FRAMES: Self = Self(*b"frms");
+    /// Events in the form of `compact`.
+    pub const COMPACT_EVENTS: Self = Self(*b"evt2");
+    /// Frames in the form of `compact`.
+    pub const COMPACT_FRAMES: Self = Self(*b"frm2");
+    /// The beginning of a watch.
+    pub const WATCH: Self = Self(*b"wtch");
+    /// The network, from here on.
+    pub const PICTURE: Self = Self(*b"pict");
+    /// All that was seen until then has been written.
+    pub const MOMENT: Self = Self(*b"mmnt");
     pub const END: Self = Self(*b"end.");
 }
 
@@ -46,17 +60,27 @@ pub(super) struct End {
 /// Speed matters more than the last percent: 3 is zstd's own default.
 const LEVEL: i32 = 3;
 
-pub(super) fn write(out: &mut (impl Write + ?Sized), tag: Tag, content: &(impl Serialize + ?Sized)) -> io::Result<()> {
+/// Writes a block of CBOR, and gives its length.
+pub(super) fn write(out: &mut (impl Write + ?Sized), tag: Tag, content: &(impl Serialize + ?Sized)) -> io::Result<u64> {
     let mut cbor = Vec::new();
     ciborium::into_writer(content, &mut cbor).map_err(io::Error::other)?;
+    write_plain(out, tag, &cbor)
+}
+
+/// Writes a block in one go, so that a file ends between two blocks unless the system is out of room, and gives its length.
+pub(super) fn write_plain(out: &mut (impl Write + ?Sized), tag: Tag, content: &[u8]) -> io::Result<u64> {
     let mut compressor = Compressor::new(LEVEL)?;
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-    let compressed = compressor.compress(&cbor)?;
     let too_large = |_| io::Error::other("a block does not fit into 4 GiB");
-    out.write_all(&tag.0)?;
-    out.write_all(&u32::try_from(compressed.len()).map_err(too_large)?.to_le_bytes())?;
-    out.write_all(&u32::try_from(cbor.len()).map_err(too_large)?.to_le_bytes())?;
-    out.write_all(&compressed)
+    let plain = u32::try_from(content.len()).map_err(too_large)?;
+    let compressed = compressor.compress(content)?;
+    let mut block = Vec::with_capacity(compressed.len() + 12);
+    block.extend(tag.0);
+    block.extend(u32::try_from(compressed.len()).map_err(too_large)?.to_le_bytes());
+    block.extend(plain.to_le_bytes());
+    block.extend(compressed);
+    out.write_all(&block)?;
+    Ok(block.len() as u64)
 }
 
 /// Why there is no further block.
@@ -70,14 +94,36 @@ pub(super) enum Stop {
 /// A block, decompressed.
 pub(super) struct Block {
     pub tag: Tag,
-    cbor: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Block {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Stop> {
-        ciborium::from_reader(self.cbor.as_slice())
+        ciborium::from_reader(self.plain.as_slice())
             .map_err(|error| Stop::Damaged(BlockError::Decode(error.to_string())))
     }
+
+    /// Its events, if that is what it holds.
+    pub fn events(&self) -> Result<Option<Vec<Event>>, Stop> {
+        match self.tag {
+            Tag::EVENTS => self.decode().map(Some),
+            Tag::COMPACT_EVENTS => compact::read_events(&self.plain).map(Some).map_err(malformed),
+            _ => Ok(None),
+        }
+    }
+
+    /// Its frames, if that is what it holds.
+    pub fn frames(&self) -> Result<Option<Vec<Frame>>, Stop> {
+        match self.tag {
+            Tag::FRAMES => self.decode().map(Some),
+            Tag::COMPACT_FRAMES => compact::read_frames(&self.plain).map(Some).map_err(malformed),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn malformed(compact::Malformed(what): compact::Malformed) -> Stop {
+    Stop::Damaged(BlockError::Decode(what.to_owned()))
 }
 
 /// Reads one block after the other.
@@ -112,6 +158,11 @@ impl<R: Read> Reader<R> {
         Ok(Self { input, limits, left: limits.total, at: 12, good: 12 })
     }
 
+    /// So much more memory is used than the blocks are large.
+    pub fn charge(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
     /// Bytes up to the end of the last good block.
     pub fn good(&self) -> u64 {
         self.good
@@ -133,10 +184,10 @@ impl<R: Read> Reader<R> {
             return Err(Stop::Damaged(BlockError::TooLarge { len, limit }));
         }
         let compressed = self.bytes(packed)?;
-        let cbor =
+        let content =
             decompress(&compressed, plain as usize).map_err(|error| Stop::Damaged(BlockError::Decompress(error)))?;
         self.left -= plain;
-        Ok(Block { tag: Tag(tag), cbor })
+        Ok(Block { tag: Tag(tag), plain: content })
     }
 
     /// So many bytes. Memory grows with what is really there.

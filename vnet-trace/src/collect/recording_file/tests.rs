@@ -120,7 +120,7 @@ fn a_newer_format_is_refused_by_number() {
     let mut newer = bytes(&sample(1, 1));
     newer[8] = 9;
     let error = read(newer.as_slice()).unwrap_err();
-    assert_eq!(error.to_string(), "the recording has format 9, this program reads up to 1");
+    assert_eq!(error.to_string(), "the recording has format 9, this program reads up to 2");
 }
 
 #[test]
@@ -187,6 +187,19 @@ fn files_are_replaced_whole() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(load(folder.path()).unwrap_err().to_string().starts_with("cannot read"));
     save(&sample(1, 1), Path::new("/dev/null"), Access::Umask).unwrap();
+}
+
+#[test]
+fn what_version_1_wrote_is_read() {
+    let recording = sample(30, 20);
+    let mut old = Vec::new();
+    old.extend(MAGIC);
+    old.extend(1u32.to_le_bytes());
+    block::write(&mut old, Tag::HEAD, &head(&recording)).unwrap();
+    block::write(&mut old, Tag::EVENTS, &recording.events).unwrap();
+    block::write(&mut old, Tag::FRAMES, &recording.frames).unwrap();
+    block::write(&mut old, Tag::END, &End { events: 30, frames: 20 }).unwrap();
+    assert_eq!(read(old.as_slice()).unwrap(), recording);
 }
 
 proptest! {

@@ -1,0 +1,272 @@
+//! Watching again what was recorded, or what another program captured.
+//!
+//! A recording is read piece by piece. What was seen up to a moment is put in order and followed; a piece that cannot be read ends
+//! it, and what was readable has been told by then. A foreign capture ([`foreign`]) knows frames and interfaces only: the packets'
+//! ways are told as far as these go, and no loss can be judged, because nothing is known of the network.
+
+use std::path::Path;
+
+use super::live::{self, WatchError};
+use super::{Matched, Seen, Wanted, Watcher};
+use crate::collect::foreign::{self, ForeignError};
+use crate::collect::recording_file::RecordingError;
+use crate::collect::recording_file::stream::{Part, Parts};
+use crate::filter::Expression;
+use crate::follow::Limits;
+use crate::follow::way::Told;
+use crate::model::event::Event;
+use crate::model::frame::Frame;
+use crate::model::id::{Nanos, NetnsId};
+use crate::model::recording::{Picture, Recording, WatchHead};
+use crate::model::sight::{Gap, Sight};
+use crate::model::snapshot::Snapshot;
+
+/// What to tell of a recording.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A filter expression; None takes all.
+    pub expression: Option<Expression>,
+    /// The name of a namespace in which a packet must match.
+    pub netns: Option<String>,
+    /// Devices at which it must match.
+    pub devices: Vec<String>,
+    /// Only losses.
+    pub drops: bool,
+    /// Only packets that took at least so long.
+    pub slower_than: Option<Nanos>,
+}
+
+/// Why a file cannot be watched again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It is no recording, or a damaged one: what could be read has been told.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// It is no capture, or a damaged one: what could be read has been told.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
+    /// What is asked for is not in it.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The recording knows no namespace of that name.
+    #[error("the recording knows no netns {name}")]
+    NoNetns {
+        /// As typed.
+        name: String,
+        /// What it knows.
+        known: Vec<String>,
+    },
+}
+
+/// Whether a file is of traffic, rather than of a question; None if it is neither.
+pub fn is_traffic(path: &Path) -> Option<bool> {
+    if let Ok(Some(_)) | Err(ForeignError::Damaged { .. }) = foreign::Capture::open(path) {
+        return Some(true);
+    }
+    match Parts::of_file(path).ok()?.next_part().ok()?? {
+        Part::Watch(_) => Some(true),
+        Part::Question(_) => Some(false),
+        _ => None,
+    }
+}
+
+/// Frames of a foreign capture that are put in order together.
+const WINDOW: usize = 65_536;
+
+/// What is read of a file.
+pub struct Replay {
+    options: Options,
+    limits: Limits,
+    watcher: Option<Watcher>,
+    events: Vec<Event>,
+    frames: Vec<Frame>,
+    gaps: Vec<Gap>,
+    /// The beginning of a watch's recording.
+    pub head: Option<WatchHead>,
+    /// When the recording began and what to add to its times to get nanoseconds since 1970.
+    pub began: Nanos,
+    /// See [`Replay::began`].
+    pub realtime_offset: u64,
+    /// The time of the last thing that was read.
+    pub last: Nanos,
+}
+
+impl Replay {
+    /// Nothing has been read yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            limits: Limits::default(),
+            watcher: None,
+            events: Vec::new(),
+            frames: Vec::new(),
+            gaps: Vec::new(),
+            head: None,
+            began: Nanos(0),
+            realtime_offset: 0,
+            last: Nanos(0),
+        }
+    }
+
+    /// Reads a file. Each way is handed over as soon as it has ended; false ends the reading. What was readable has been handed over
+    /// when an error is given.
+    pub fn read(&mut self, path: &Path, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> Result<(), ReplayError> {
+        let done = match foreign::Capture::open(path) {
+            Ok(Some(capture)) => self.foreign(capture, each),
+            Ok(None) => self.recorded(path, each),
+            Err(error) => Err(error.into()),
+        };
+        self.feed();
+        if let Some(watcher) = &mut self.watcher {
+            watcher.close();
+        }
+        self.tell(each);
+        done
+    }
+
+    /// What could not be told of a foreign capture.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// What follows and tells; None if not even the network could be read.
+    pub fn watcher(&mut self) -> Option<&mut Watcher> {
+        self.watcher.as_mut()
+    }
+
+    fn recorded(&mut self, path: &Path, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> Result<(), ReplayError> {
+        let mut parts = Parts::of_file(path)?;
+        // A question's recording is in order of kind, not of time; it is small, and put in order when all of it is there.
+        let mut question = false;
+        while let Some(part) = parts.next_part()? {
+            match part {
+                Part::Question(recording) => {
+                    question = true;
+                    let Recording { before, sight, timing, ping, .. } = *recording;
+                    (self.began, self.realtime_offset) = (ping.started, timing.realtime_offset_ns);
+                    self.picture(Picture { snapshot: before, sight })?;
+                }
+                Part::Watch(head) => {
+                    (self.began, self.realtime_offset) = (head.began, head.realtime_offset_ns);
+                    self.head = Some(head);
+                }
+                Part::Picture(picture) => {
+                    self.feed();
+                    self.picture(*picture)?;
+                }
+                Part::Events(events) => self.events.extend(events),
+                Part::Frames(frames) => self.frames.extend(frames),
+                Part::Moment(moment) => {
+                    if let Some(watcher) = &mut self.watcher {
+                        watcher.lose(moment.time, moment.frames_lost, moment.events_lost);
+                    }
+                    self.feed();
+                    self.last = self.last.max(moment.time);
+                }
+            }
+            if !question && !self.tell(each) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn foreign(
+        &mut self,
+        mut capture: foreign::Capture,
+        each: &mut dyn FnMut(&mut Self, Told) -> bool,
+    ) -> Result<(), ReplayError> {
+        let mut done = Ok(());
+        let mut known = 0;
+        loop {
+            match capture.next_frame() {
+                Ok(Some(frame)) => self.frames.push(frame),
+                Ok(None) => break,
+                Err(error) => {
+                    done = Err(error.into());
+                    break;
+                }
+            }
+            // An interface may be announced anywhere before its first frame.
+            let devices = capture.snapshot().devices().count();
+            if devices != known {
+                known = devices;
+                self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() })?;
+            }
+            if self.frames.len() >= WINDOW {
+                self.frames.sort_by_key(|frame| frame.time);
+                let late = self.frames.split_off(WINDOW / 2);
+                self.feed();
+                self.frames = late;
+                if !self.tell(each) {
+                    return Ok(());
+                }
+            }
+        }
+        self.gaps = capture.gaps();
+        if self.began == Nanos(0) {
+            self.began = self.frames.iter().map(|frame| frame.time).min().unwrap_or_default();
+        }
+        if self.watcher.is_none() {
+            self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() })?;
+        }
+        done
+    }
+
+    /// The network, from here on.
+    fn picture(&mut self, picture: Picture) -> Result<(), ReplayError> {
+        let Picture { snapshot, sight } = picture;
+        if let Some(watcher) = &mut self.watcher {
+            watcher.renew(Seen { snapshot, sight });
+            return Ok(());
+        }
+        let wanted = self.wanted(&snapshot)?;
+        self.watcher = Some(Watcher::new(wanted, snapshot, sight, self.limits));
+        Ok(())
+    }
+
+    fn wanted(&self, snapshot: &Snapshot) -> Result<Wanted, ReplayError> {
+        let Options { expression, netns, devices, drops, slower_than } = &self.options;
+        let netns: Vec<NetnsId> = match netns {
+            None => Vec::new(),
+            Some(name) => {
+                let found = snapshot.namespaces.iter().find(|netns| netns.name == *name).ok_or_else(|| {
+                    let known = snapshot.namespaces.iter().map(|netns| netns.name.clone()).collect();
+                    ReplayError::NoNetns { name: name.clone(), known }
+                })?;
+                vec![found.id]
+            }
+        };
+        let devices = live::named(snapshot, &netns, devices)?;
+        Ok(Wanted { expression: expression.clone(), netns, devices, drops: *drops, slower_than: *slower_than })
+    }
+
+    /// Follows what was read, in the order of time.
+    fn feed(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.events.sort_by_key(|event| event.time);
+        self.frames.sort_by_key(|frame| frame.time);
+        let last = self.events.last().map(|event| event.time).max(self.frames.last().map(|frame| frame.time));
+        self.last = self.last.max(last.unwrap_or_default());
+        let mut frames = self.frames.drain(..).peekable();
+        for event in self.events.drain(..) {
+            while let Some(frame) = frames.next_if(|frame| frame.time < event.time) {
+                watcher.frame(frame, |_, _| {});
+            }
+            watcher.event(event, Matched::NotYet);
+        }
+        for frame in frames {
+            watcher.frame(frame, |_, _| {});
+        }
+    }
+
+    /// Hands over what has ended: whether more is wanted.
+    fn tell(&mut self, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> bool {
+        while let Some(told) = self.watcher.as_mut().and_then(|watcher| watcher.tell(&mut |_| None)) {
+            if !each(self, told) {
+                return false;
+            }
+        }
+        true
+    }
+}
