@@ -167,7 +167,8 @@ fn address_resolution_knows_whether_it_was_answered() {
         frame(1_000_000_000, device(0, 2), Out, &arp(1, A, [10, 0, 0, 9])),
     ];
     let (done, _) = follow(frames, Vec::new());
-    let mut ground = Ground::new(recording().before, Sight::default());
+    let sight = Sight { captured: vec![device(0, 2), device(1, 2), device(2, 2)], ..Sight::default() };
+    let mut ground = Ground::new(recording().before, sight);
     let outcomes: Vec<_> = done.into_iter().map(|followed| ground.tell(followed).outcome).collect();
     assert!(matches!(outcomes[0], Outcome::Delivered { netns: NetnsId(2), .. }), "{outcomes:?}");
     assert!(matches!(outcomes[1], Outcome::Arrived { netns: NetnsId(0), .. }), "{outcomes:?}");
