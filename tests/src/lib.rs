@@ -1,5 +1,6 @@
 //! What the tests of the whole program share: where the program is, and which labs this machine can run.
 
+pub mod files;
 pub mod labs;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,8 @@ pub enum Purpose {
     Build,
     /// To run the labs
     Labs,
+    /// To run the labs with real containers
+    Containers,
     /// To boot other kernels
     Vm,
     /// To read pcapng files back in tests
@@ -62,6 +64,9 @@ const NEEDS: &[Need] = &[
     need(Purpose::Labs, &["busybox"], ["busybox-static", "busybox", "busybox"]),
     need(Purpose::Labs, &["ovs-vswitchd"], ["openvswitch-switch", "openvswitch", "openvswitch"]),
     need(Purpose::Labs, &["python3"], ["python3-minimal", "python3", "python"]),
+    need(Purpose::Containers, &["dockerd"], ["docker.io", "moby-engine", "docker"]),
+    need(Purpose::Containers, &["docker"], ["docker.io", "moby-engine", "docker"]),
+    need(Purpose::Containers, &["podman"], ["podman", "podman", "podman"]),
     need(Purpose::Read, &["tshark"], ["tshark", "wireshark-cli", "wireshark-cli"]),
     need(Purpose::Vm, &["qemu-system-x86_64"], ["qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86"]),
     need(Purpose::Vm, &["cpio"], ["cpio", "cpio", "cpio"]),

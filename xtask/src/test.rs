@@ -24,6 +24,9 @@ pub struct Args {
     /// Only the labs
     #[arg(long)]
     labs: bool,
+    /// Only the labs with real containers, each with an engine of its own
+    #[arg(long, conflicts_with_all = ["labs", "quick", "inherit"])]
+    docker: bool,
     /// Only what is quick to run: all but the suites that take the same networks through further variations
     #[arg(long)]
     quick: bool,
@@ -84,11 +87,17 @@ pub fn run(args: &Args) -> Result<()> {
     let mut count = Count::default();
     let mut command = shell::cargo();
     command.args(["test", "--no-fail-fast", "--color", "never"]).env("VNET_TRACE_PROGRAM", &program);
-    let engine = Engine::start_if_useful()?;
+    if args.docker {
+        setup::install(&[Purpose::Containers])?;
+    }
+    // The labs with real containers bring their own.
+    let engine = if args.docker { None } else { Engine::start_if_useful()? };
     if let Some(engine) = &engine {
         command.env("DOCKER_HOST", engine.host());
     }
-    if args.labs {
+    if args.docker {
+        command.args(["--package", "tests", "--test", "containers"]);
+    } else if args.labs {
         command.args(["--package", "tests", "--test", "labs"]);
     } else if args.quick {
         command.args(["--workspace", "--lib", "--bins"]);

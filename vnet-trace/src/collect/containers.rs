@@ -20,9 +20,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::netns::find::Candidate;
-use super::netns::{Handle, NetnsError, run_in};
 use crate::model::sight::Gap;
-use crate::model::snapshot::{Container, Netns};
+use crate::model::snapshot::{Container, EngineNetwork, Netns};
 
 mod http;
 
@@ -76,12 +75,6 @@ pub enum ContainerError {
         /// The engine's word: `exited`, `created`, …
         status: String,
     },
-    /// It was started without a network and got none since.
-    #[error("container {name} has no network: it was started with `--network none`, and has no device but lo")]
-    NoNetwork {
-        /// Asked for.
-        name: String,
-    },
 }
 
 impl ContainerError {
@@ -96,7 +89,6 @@ impl ContainerError {
             }
             Self::Missing { .. } => "`docker ps -a` or `podman ps -a` lists the names",
             Self::Stopped { .. } => "start it with `docker start NAME`; a container has a network only while it runs",
-            Self::NoNetwork { .. } => "`docker network connect NETWORK NAME` gives it one",
         }
     }
 }
@@ -152,8 +144,6 @@ struct Endpoint {
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
     state: State,
-    #[serde(default)]
-    host_config: Option<HostConfig>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,13 +161,23 @@ struct State {
 struct Network {
     name: String,
     #[serde(default)]
+    id: String,
+    #[serde(default)]
     driver: String,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+    /// Podman says so here.
+    #[serde(default, rename = "NetworkInterface")]
+    interface: Option<String>,
 }
 
 /// What the engines said: the container of a namespace by the namespace's inode.
 #[derive(Debug, Default)]
 pub struct Named {
     containers: BTreeMap<u64, Container>,
+    networks: Vec<EngineNetwork>,
     gaps: Vec<Gap>,
 }
 
@@ -206,10 +206,13 @@ fn name_by(sockets: &[PathBuf], members: &[Candidate]) -> Named {
                 std::thread::Builder::new().name("containers".into()).spawn_scoped(scope, ask).ok()
             })
             .collect();
-        for (socket, (containers, trouble)) in asked.into_iter().filter_map(|thread| thread.join().ok()) {
+        for (socket, (Answered { containers, networks }, trouble)) in
+            asked.into_iter().filter_map(|thread| thread.join().ok())
+        {
             for (inode, container) in containers {
                 named.containers.entry(inode).or_insert(container);
             }
+            named.networks.extend(networks);
             named.gaps.extend(trouble.map(|why| Gap {
                 what: "names of containers".into(),
                 why,
@@ -223,31 +226,35 @@ fn name_by(sockets: &[PathBuf], members: &[Candidate]) -> Named {
     named
 }
 
-/// The containers of one engine by their namespaces' inodes, and what went wrong on the way.
-fn by_engine(socket: &Path, members: &[Candidate], end: Instant) -> (Vec<(u64, Container)>, Option<String>) {
-    let mut found = Vec::new();
+/// What one engine said.
+#[derive(Debug, Default)]
+struct Answered {
+    /// By their namespaces' inodes.
+    containers: Vec<(u64, Container)>,
+    networks: Vec<EngineNetwork>,
+}
+
+/// The containers and networks of one engine, and what went wrong on the way.
+fn by_engine(socket: &Path, members: &[Candidate], end: Instant) -> (Answered, Option<String>) {
+    let mut found = Answered::default();
     let trouble = ask_engine(socket, members, end, &mut found).err();
     (found, trouble)
 }
 
-fn ask_engine(
-    socket: &Path,
-    members: &[Candidate],
-    end: Instant,
-    found: &mut Vec<(u64, Container)>,
-) -> Result<(), String> {
+fn ask_engine(socket: &Path, members: &[Candidate], end: Instant, found: &mut Answered) -> Result<(), String> {
     let mut listed: Vec<Listed> = ask(socket, "/containers/json", end)?;
     listed.truncate(MOST);
     listed.retain(|container| !is_guest(container));
     if listed.is_empty() {
         return Ok(());
     }
-    let drivers: BTreeMap<String, String> = ask::<Vec<Network>>(socket, "/networks", end)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|network| (network.name, network.driver))
-        .collect();
+    let mut networks: Vec<Network> = ask(socket, "/networks", end).unwrap_or_default();
+    networks.truncate(MOST);
     let engine = engine_of(socket);
+    found.networks = networks.iter().map(|network| network.of(engine)).collect();
+    let drivers: BTreeMap<String, String> =
+        networks.into_iter().map(|network| (network.name, network.driver)).collect();
+    let found = &mut found.containers;
     let by_id: BTreeMap<&str, &Listed> = listed.iter().map(|container| (container.id.as_str(), container)).collect();
     let mut left = by_id.clone();
     for member in members {
@@ -271,6 +278,25 @@ fn ask_engine(
         }
     }
     Ok(())
+}
+
+impl Network {
+    fn of(&self, engine: &str) -> EngineNetwork {
+        let options = self.options.iter().flatten().map(|(key, value)| (clean(key), clean(value)));
+        let options: BTreeMap<String, String> = options.collect();
+        let named = options.get("com.docker.network.bridge.name").cloned();
+        // Without a name of its own the bridge is called after the network's id.
+        let by_id = || self.id.get(..12).map(|id| clean(&format!("br-{id}")));
+        let bridge = named.or_else(|| self.interface.as_deref().map(clean)).or_else(by_id);
+        EngineNetwork {
+            engine: engine.to_owned(),
+            name: clean(&self.name),
+            driver: clean(&self.driver),
+            bridge: bridge.filter(|_| self.driver == "bridge"),
+            internal: self.internal,
+            options,
+        }
+    }
 }
 
 /// Shares the host's namespace or another container's, so that the namespace is not called after it.
@@ -300,6 +326,11 @@ fn describe(engine: &str, container: &Listed, drivers: &BTreeMap<String, String>
 }
 
 impl Named {
+    /// The networks of the engines that answered.
+    pub fn networks(&mut self) -> Vec<EngineNetwork> {
+        std::mem::take(&mut self.networks)
+    }
+
     /// Gives the containers to the namespaces, and to the candidates so that they are called the same when they are read
     /// again. Returns what could not be learnt.
     pub fn christen(mut self, members: &mut [Candidate], namespaces: &mut [Netns]) -> Vec<Gap> {
@@ -324,7 +355,7 @@ impl Named {
     }
 }
 
-/// The container of this name or id, running and with a network.
+/// The container of this name or id, running.
 pub fn find(name: &str) -> Result<Found, ContainerError> {
     find_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), name)
 }
@@ -355,25 +386,10 @@ fn find_by(sockets: &[PathBuf], name: &str) -> Result<Found, ContainerError> {
             let status = inspected.state.status.unwrap_or_else(|| "not running".into());
             return Err(ContainerError::Stopped { name: clean(name), status: clean(&status) });
         };
-        let mode = inspected.host_config.and_then(|config| config.network_mode);
-        if mode.as_deref() == Some("none") && has_only_loopback(pid) {
-            return Err(ContainerError::NoNetwork { name: clean(name) });
-        }
         return Ok(Found { pid });
     }
     let sockets = || sockets.iter().map(|socket| socket.display().to_string()).collect();
     Err(first.unwrap_or_else(|| ContainerError::NoEngine { sockets: sockets() }))
-}
-
-/// What is not sure counts as a network: then the question itself will tell.
-fn has_only_loopback(pid: u32) -> bool {
-    let devices = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let open = Handle::open(Path::new(&format!("/proc/{pid}/ns/net")), &format!("pid {pid}"));
-    let read: Result<String, NetnsError> = open.and_then(|handle| run_in(&handle, devices));
-    read.is_ok_and(|text| {
-        let names: Vec<&str> = text.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim).collect();
-        names == ["lo"]
-    })
 }
 
 /// Where engines listen. DOCKER_HOST stands for Docker's own sockets if it names one of the machine; else it is not for us.

@@ -141,12 +141,13 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     };
     let mut handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
     looked.keep(&order);
-    let (read, named) = std::thread::scope(|scope| {
+    let (read, mut named) = std::thread::scope(|scope| {
         let named = containers::are_wanted(&handles).then(|| scope.spawn(|| containers::name(&handles)));
         let read = finish(request, &handles, looked, &mut switches);
         (read, named.and_then(|thread| thread.join().ok()).unwrap_or_default())
     });
     let mut snapshot = read?;
+    snapshot.engine_networks = named.networks();
     let unnamed = named.christen(&mut handles, &mut snapshot.namespaces);
     snapshot.gaps.extend(unnamed);
     if closed > 0 {

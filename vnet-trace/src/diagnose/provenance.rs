@@ -15,7 +15,7 @@ use crate::model::diagnosis::{Finding, Source};
 use crate::model::exchange::{ArpRefusal, Decision, Fault};
 use crate::model::id::NetnsId;
 use crate::model::provenance::Origin;
-use crate::model::snapshot::Route;
+use crate::model::snapshot::{EngineNetwork, Route};
 
 use super::case::Case;
 
@@ -47,6 +47,7 @@ pub fn origins(case: &Case<'_>, fault: &Fault, finding: &Finding) -> Vec<Origin>
         Some(Decision::NoCarrier { culprit: Some(down) } | Decision::NoRoute { dead: Some(down), .. }) => {
             origins.push(device::origin(case, *down, "is down"));
         }
+        Some(Decision::ParentIsolation { child, .. }) => origins.push(device::origin(case, *child, "is a child of it")),
         Some(Decision::TooBig { mtu, .. }) => {
             origins.extend(fault.loss.place.device().map(|at| device::origin(case, at, &format!("has MTU {mtu}"))));
         }
@@ -54,6 +55,9 @@ pub fn origins(case: &Case<'_>, fault: &Fault, finding: &Finding) -> Vec<Origin>
             origins.push(device::origin(case, *bridge, "lacks a port"));
         }
         _ => {}
+    }
+    if finding.code == "nat-missing" {
+        origins.extend(unmasqueraded(case));
     }
     let mut told: Vec<Origin> = Vec::new();
     for origin in origins {
@@ -85,6 +89,22 @@ fn route_origin(case: &Case<'_>, netns: NetnsId, route: &Route) -> Origin {
     };
     let setting = format!("route {} in {}", route.dst, case.netns_name(netns));
     Origin { setting, set_by: by.map(str::to_owned), at: None, returns: returns.map(str::to_owned) }
+}
+
+/// The network of the asker's container, if it was made without masquerading.
+fn unmasqueraded(case: &Case<'_>) -> Option<Origin> {
+    let container = case.netns(case.recording.question.netns).container.as_ref()?;
+    let named = |name: &str| container.networks.iter().any(|(network, _)| network == name);
+    let off = |network: &&EngineNetwork| {
+        network.options.get("com.docker.network.bridge.enable_ip_masquerade").is_some_and(|value| value == "false")
+    };
+    let network = case.snapshot().engine_networks.iter().filter(off).find(|network| named(&network.name))?;
+    Some(Origin {
+        setting: format!("no masquerading for the network {}", network.name),
+        set_by: Some("whoever made the network (Docker option enable_ip_masquerade=false)".to_owned()),
+        at: None,
+        returns: None,
+    })
 }
 
 /// Who makes a namespace anew, and everything in it: for namespaces that are not the machine's own.

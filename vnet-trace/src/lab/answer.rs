@@ -41,6 +41,19 @@ pub struct Primary {
     /// Best first.
     #[serde(default)]
     pub fixes: Vec<Fix>,
+    /// Who made the setting, in one sentence.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Who made the decisive settings.
+    #[serde(default)]
+    pub provenance: Vec<Origin>,
+}
+
+/// Where a decisive setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Origin {
+    /// Who set it.
+    pub set_by: String,
 }
 
 /// Where it was lost.
@@ -66,6 +79,14 @@ pub struct Fix {
 pub struct Note {
     /// Its code.
     pub code: String,
+}
+
+impl Primary {
+    /// Everybody who is named as the owner of a decisive setting.
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        let origins = self.provenance.iter().map(|origin| origin.set_by.as_str());
+        origins.chain(self.owner.as_deref())
+    }
 }
 
 impl Answer {
@@ -110,6 +131,12 @@ impl Answer {
                 {
                     misses.push(differs(what, want, got));
                 }
+            }
+            if let Some(owner) = &expect.owner
+                && !primary.owners().any(|named| named.contains(owner.as_str()))
+            {
+                let named: Vec<&str> = primary.owners().collect();
+                misses.push(differs("owner", owner, &if named.is_empty() { "none".into() } else { named.join("; ") }));
             }
         }
 
@@ -174,6 +201,18 @@ mod tests {
             misses(r#"{"verdict":"undecided"}"#, "verdict = \"lost\"\ncause = \"rp-filter\""),
             ["verdict is undecided, not lost", "cause is none, not rp-filter"]
         );
+    }
+
+    #[test]
+    fn wants_the_owner_of_a_setting_named() {
+        let expect = "verdict = \"lost\"\ncause = \"netfilter-drop\"\nowner = \"Docker\"";
+        let given = |by: &str| {
+            format!(
+                r#"{{"verdict":"lost","primary":{{"code":"netfilter-drop","provenance":[{{"setting":"x","set_by":"{by}"}}]}}}}"#
+            )
+        };
+        assert_eq!(misses(&given("Docker (published ports)"), expect), Vec::<String>::new());
+        assert_eq!(misses(&given("unknown"), expect), ["owner is unknown, not Docker"]);
     }
 
     #[test]

@@ -26,7 +26,8 @@ const SCRIPT_DEADLINE: Duration = Duration::from_mins(1);
 /// The tool decides within seconds; under emulation within tens.
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
 /// Runs its arguments in the network namespace of the container that is its name.
-const ENTER_CONTAINER: &str = r#"exec nsenter -t "$(docker inspect -f '{{.State.Pid}}' "$0")" -n "$@""#;
+const ENTER_CONTAINER: &str = r#"format='{{.State.Pid}}'
+pid=$(docker inspect -f "$format" "$0" 2>/dev/null || podman inspect -f "$format" "$0") && exec nsenter -t "$pid" -n "$@""#;
 /// Opens a TCP connection by a program that knows nothing of us; `$0` is the address, `$1` the port.
 const CONNECT: &str = r#"timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$0" "$1""#;
 /// Sends a datagram, and succeeds when one comes back, or when nobody refuses it within two seconds.

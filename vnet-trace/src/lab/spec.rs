@@ -129,6 +129,9 @@ pub struct Expect {
     pub netns: Option<String>,
     /// The device at which it was lost; None leaves it open.
     pub dev: Option<String>,
+    /// Words of whoever made the decisive setting (`Docker`), as the answer names them; None leaves it open.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// Notes that must be given; for a delivered lab None leaves them open, and a list is exact.
     pub notes: Option<Vec<String>>,
 }

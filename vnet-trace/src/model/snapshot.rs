@@ -26,6 +26,9 @@ pub struct Snapshot {
     /// cgroup programs that judge the asker's packets.
     #[serde(default)]
     pub cgroup_programs: Vec<CgroupProgram>,
+    /// Networks of container engines, where engines were asked.
+    #[serde(default)]
+    pub engine_networks: Vec<EngineNetwork>,
     /// What the machine's files say about who sets what.
     #[serde(default)]
     pub provenance: Provenance,
@@ -113,6 +116,23 @@ pub struct Container {
     pub networks: Vec<(String, String)>,
     /// Kubernetes pod as `namespace/name`.
     pub pod: Option<String>,
+}
+
+/// A network as a container engine has it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EngineNetwork {
+    /// `docker`, `podman`.
+    pub engine: String,
+    /// Its name.
+    pub name: String,
+    /// `bridge`, `macvlan`, `null`, …
+    pub driver: String,
+    /// The bridge it is made of, for the driver of that name.
+    pub bridge: Option<String>,
+    /// It was made with `--internal`.
+    pub internal: bool,
+    /// Options of the driver, as they were given.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A network device.

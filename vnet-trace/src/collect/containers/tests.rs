@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::collect::netns::Handle;
 
 /// What a server does after its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,9 @@ fn engine(name: &'static str) -> Server {
                 {"Id": "feed", "Names": ["/on-host"], "HostConfig": {"NetworkMode": "host"}},
             ])
             .to_string()),
-            "/networks" => ok(r#"[{"Name": "bridge", "Driver": "bridge", "Scope": "local"}]"#),
+            "/networks" => ok(
+                r#"[{"Name": "bridge", "Driver": "bridge", "Scope": "local", "Id": "0123456789abcdef", "Internal": true, "Options": {"x": "y"}}]"#,
+            ),
             path if path == format!("/containers/{ID}/json") => {
                 ok(&serde_json::json!({"Id": ID, "State": {"Running": true, "Pid": std::process::id()}}).to_string())
             }
@@ -102,6 +105,15 @@ fn members() -> Vec<Candidate> {
     let bare =
         Candidate { handle: own.clone(), name: None, path: None, pids: Vec::new(), container: None, called: None };
     vec![Candidate { handle: own.with_inode(0), name: Some("host".into()), ..bare.clone() }, bare]
+}
+
+#[test]
+fn networks_are_told_with_their_options() {
+    let mut named = name_by(&[engine("web").socket().to_owned()], &members());
+    let network = named.networks().remove(0);
+    assert_eq!((network.engine.as_str(), network.name.as_str()), ("docker", "bridge"));
+    assert_eq!((network.bridge.as_deref(), network.internal), (Some("br-0123456789ab"), true));
+    assert_eq!(network.options.get("x").map(String::as_str), Some("y"));
 }
 
 /// What the one without a name is called in the end.

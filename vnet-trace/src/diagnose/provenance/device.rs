@@ -41,6 +41,15 @@ pub fn origin(case: &Case<'_>, device: Device, state: &str) -> Origin {
             ..unknown
         };
     }
+    if let Some(network) =
+        case.snapshot().engine_networks.iter().find(|network| network.bridge.as_deref() == Some(&name))
+    {
+        return Origin {
+            set_by: Some(format!("{}, for its network {}", engine(&network.engine), network.name)),
+            returns: Some(format!("a restart of {}", engine(&network.engine))),
+            ..unknown
+        };
+    }
     if !is_machines(case, device.netns) {
         return unknown;
     }

@@ -5,6 +5,7 @@ use crate::diagnose::case::Case;
 use crate::model::id::NetnsId;
 use crate::model::netfilter::{Backend, RuleRef};
 use crate::model::provenance::Origin;
+use crate::model::snapshot::EngineNetwork;
 use crate::predict::netfilter::owner_of;
 
 /// Files and the service that loads them.
@@ -52,6 +53,9 @@ pub fn origin(case: &Case<'_>, netns: NetnsId, rule: &RuleRef) -> Origin {
             }),
         };
     }
+    if let Some(origin) = shy(case, &setting, rule) {
+        return origin;
+    }
     if rule.policy && docker_forwards(case, netns, rule) {
         return Origin {
             setting,
@@ -85,6 +89,24 @@ fn docker_forwards(case: &Case<'_>, netns: NetnsId, rule: &RuleRef) -> bool {
             .tables
             .iter()
             .any(|table| table.name == "filter" && table.chains.iter().any(|chain| chain.name.starts_with("DOCKER")))
+}
+
+/// Docker's rule for a network whose containers may not talk to each other.
+fn shy(case: &Case<'_>, setting: &str, rule: &RuleRef) -> Option<Origin> {
+    let words: Vec<&str> = rule.text.split_whitespace().collect();
+    let after = |flag: &str| words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1)).copied();
+    let bridge = after("-i").filter(|bridge| after("-o") == Some(bridge))?;
+    let off = |network: &&EngineNetwork| {
+        network.bridge.as_deref() == Some(bridge)
+            && network.options.get("com.docker.network.bridge.enable_icc").is_some_and(|value| value == "false")
+    };
+    let network = case.snapshot().engine_networks.iter().find(off)?;
+    Some(Origin {
+        setting: setting.to_owned(),
+        set_by: Some(format!("Docker, for the network {}, which was made with enable_icc=false", network.name)),
+        at: None,
+        returns: Some("a restart of dockerd".to_owned()),
+    })
 }
 
 /// firewalld's file of the zone whose chain it is.

@@ -23,13 +23,14 @@ const DEFAULTS: [(&str, &str); 13] = [
     ("rp_filter", "0"),
 ];
 
-/// What happens when Docker starts, and why its word may be missing.
-const DOCKER_STARTS: &str = "nothing by itself: Docker sets it to 1 only when it starts";
-
 /// Where a sysctl's value comes from.
 pub fn origin(case: &Case<'_>, netns: NetnsId, key: &str, value: &str) -> Origin {
     let setting = format!("{key} = {value}");
-    let default = is_default(key, value).then(|| "the kernel: it is the value of every new namespace".to_owned());
+    let default =
+        is_default(key, value).then(|| "nobody that left a trace: it is what the kernel begins with".to_owned());
+    if let Some((by, returns)) = by_docker(case, netns, key, value).filter(|_| !is_machines(case, netns)) {
+        return Origin { setting, set_by: Some(by), at: None, returns };
+    }
     if !is_machines(case, netns) {
         return Origin { setting, set_by: default, at: None, returns: remade(case, netns) };
     }
@@ -48,20 +49,30 @@ pub fn origin(case: &Case<'_>, netns: NetnsId, key: &str, value: &str) -> Origin
             returns: Some("a reboot, or `sysctl --system`".to_owned()),
         };
     }
-    let docker = key.ends_with("ip_forward") && has_docker(case);
+    let docker = by_docker(case, netns, key, value);
     let by = match line {
         Some(line) => {
             let says = line.value.as_deref().unwrap_or("?");
             Some(format!("something after boot: {} line {} says {says}", line.at.file, line.at.line))
         }
-        None if docker => Some(match docker_keeps_out(case) {
-            Some(file) => format!("nobody: Docker is told to leave it alone ({file})"),
-            None => "something after Docker's start: Docker sets it to 1 then".to_owned(),
-        }),
-        None => default,
+        None => docker.as_ref().map(|(by, _)| by.clone()).or(default),
     };
-    let returns = (docker && value == "0").then(|| DOCKER_STARTS.to_owned());
-    Origin { setting, set_by: by, at: None, returns }
+    Origin { setting, set_by: by, at: None, returns: docker.and_then(|(_, returns)| returns) }
+}
+
+/// Who has set ip_forward in a namespace where Docker is at work, and what would set it again.
+fn by_docker(case: &Case<'_>, netns: NetnsId, key: &str, value: &str) -> Option<(String, Option<String>)> {
+    let forwards = key == "net.ipv4.ip_forward" || key == "net.ipv4.conf.all.forwarding";
+    if !forwards || !has_docker(case, netns) {
+        return None;
+    }
+    if value == "1" {
+        return Some(("Docker, as it starts".to_owned(), None));
+    }
+    Some(match docker_keeps_out(case).filter(|_| is_machines(case, netns)) {
+        Some(file) => (format!("nobody: Docker is told to leave it alone ({file})"), None),
+        None => ("something after Docker's start: Docker sets it to 1 when it starts, and not again".to_owned(), None),
+    })
 }
 
 /// The line that decides about a key.
@@ -119,14 +130,11 @@ fn is_default(key: &str, value: &str) -> bool {
     DEFAULTS.contains(&(word, value))
 }
 
-/// Whether a Docker engine has been at work on this machine.
-fn has_docker(case: &Case<'_>) -> bool {
-    let docker = |chain: &crate::model::netfilter::Chain| chain.name.starts_with("DOCKER");
-    let chains = |netns: &crate::model::snapshot::Netns| {
-        netns.netfilter.tables.iter().any(|table| table.chains.iter().any(docker))
-    };
-    case.snapshot().provenance.services.iter().any(|service| service == "docker")
-        || case.snapshot().namespaces.iter().any(chains)
+/// Whether a Docker engine is at work in this namespace.
+fn has_docker(case: &Case<'_>, netns: NetnsId) -> bool {
+    let started = case.snapshot().provenance.services.iter().any(|service| service == "docker");
+    let mut chains = case.netns(netns).netfilter.tables.iter().flat_map(|table| &table.chains);
+    started && is_machines(case, netns) || chains.any(|chain| chain.name.starts_with("DOCKER"))
 }
 
 /// The file that tells Docker not to touch ip_forward.
@@ -174,7 +182,7 @@ mod tests {
 
     #[test]
     fn without_a_line_it_is_the_kernels_own_value() {
-        assert!(forwarding(Provenance::default()).set_by.is_some_and(|by| by.starts_with("the kernel")));
+        assert!(forwarding(Provenance::default()).set_by.is_some_and(|by| by.starts_with("nobody")));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `no-route`: no route to the destination, at the sender or at a forwarder.
 
-use crate::diagnose::case::{Case, fix};
+use crate::diagnose::case::{Case, fix, quote};
 use crate::model::diagnosis::{Finding, Risk};
 use crate::model::exchange::{Decision, Fault, Leg};
 use crate::model::id::NetnsId;
+use crate::model::snapshot::Link;
 use std::net::IpAddr;
 
 /// Whether this fault is it.
@@ -17,10 +18,46 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     if fault.leg == Leg::Return && !fault.underlay && case.predicted.owner.is_some_and(|owner| owner.netns == netns) {
         return None;
     }
+    if let Some(finding) = without_network(case, fault, *dst) {
+        return Some(finding);
+    }
     let summary = format!("{} has no route to {dst}, so {} ends there", case.netns_name(netns), what(case, fault));
     let mut finding = case.finding(fault, "no-route", summary);
     finding.evidence.push(case.state(netns, &format!("route to {dst}"), "none"));
     finding.fixes = add_route(case, netns, *dst);
+    Some(finding)
+}
+
+/// A container that was started without any network, and still has none.
+fn without_network(case: &Case<'_>, fault: &Fault, dst: IpAddr) -> Option<Finding> {
+    let space = case.netns(fault.loss.place.netns);
+    let container = space.container.as_ref()?;
+    let none = container.networks.iter().any(|(name, driver)| name == "none" || driver == "null");
+    if !none || !space.links.iter().all(Link::is_loopback) {
+        return None;
+    }
+    let name = &container.name;
+    let summary = format!(
+        "the container {name} was started with `--network none`: it has no device but lo, and no route to {dst}"
+    );
+    let mut finding = case.finding(fault, "no-route", summary);
+    finding.evidence.push(case.state(space.id, "devices", "lo"));
+    finding.evidence.push(case.state(space.id, "network mode", "none"));
+    finding.owner = Some(format!("whoever started the container {name} ({} --network none)", container.engine));
+    let engine = if container.engine == "podman" { "podman" } else { "docker" };
+    finding.fixes.push(fix(
+        "give the container a network (here the default one)",
+        Risk::ChangesPolicy,
+        vec![
+            format!("{engine} network disconnect none {}", quote(name)),
+            format!("{engine} network connect bridge {}", quote(name)),
+        ],
+        vec![
+            format!("{engine} network disconnect bridge {}", quote(name)),
+            format!("{engine} network connect none {}", quote(name)),
+        ],
+        "start it without `--network none`",
+    ));
     Some(finding)
 }
 
@@ -50,6 +87,22 @@ pub fn add_route(case: &Case<'_>, netns: NetnsId, dst: IpAddr) -> Vec<crate::mod
 mod tests {
     use super::check;
     use crate::diagnose::bench::World;
+    use crate::model::snapshot::Container;
+
+    #[test]
+    fn fires_when_a_container_was_started_without_a_network() {
+        let container = Container {
+            engine: "docker".to_owned(),
+            name: "web".to_owned(),
+            networks: vec![("none".to_owned(), "null".to_owned())],
+            ..Container::default()
+        };
+        let world = World::cable().ask("c", "10.0.0.2").space("c", |space| space.container = Some(container));
+        let found = world.found(check);
+        assert!(found.finding.summary.contains("`--network none`"), "{}", found.finding.summary);
+        assert_eq!(found.commands, ["docker network disconnect none web", "docker network connect bridge web"]);
+        assert!(found.finding.owner.is_some());
+    }
 
     #[test]
     fn fires_when_the_asker_has_no_route() {
