@@ -164,9 +164,9 @@ fn place(asked: &Asked, recording: &Recording) -> Result<NetnsId, AskError> {
     let namespaces = &recording.before.namespaces;
     let (found, name) = match asked {
         Asked::Own => return Ok(recording.question.netns),
-        Asked::Name(name) | Asked::Container(name) => {
+        Asked::Name(name) | Asked::Container(name) | Asked::Pod(name) => {
             let called = |container: &Option<crate::model::snapshot::Container>| {
-                container.as_ref().is_some_and(|container| container.name == *name)
+                container.as_ref().is_some_and(|found| found.name == *name || found.pod.as_ref() == Some(name))
             };
             (namespaces.iter().find(|netns| netns.name == *name || called(&netns.container)), name.clone())
         }

@@ -67,11 +67,14 @@ pub struct Asking {
     pub timeout: Option<Duration>,
 
     /// Ask from this network namespace
-    #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME", help_heading = "Where")]
+    #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME|pod:NS/NAME", help_heading = "Where")]
     pub netns: Option<String>,
     /// Ask from this container
     #[arg(long, value_name = "NAME", conflicts_with = "netns", help_heading = "Where")]
     pub container: Option<String>,
+    /// Ask from this Kubernetes pod, if it runs on this node
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["netns", "container"], help_heading = "Where")]
+    pub pod: Option<String>,
 }
 
 impl Asking {
@@ -117,10 +120,11 @@ impl Asking {
 impl Asking {
     /// Where it is asked.
     pub fn place(&self) -> netns::Asked {
-        match (&self.container, &self.netns) {
-            (Some(name), _) => netns::Asked::Container(name.clone()),
-            (None, Some(text)) => netns::Asked::parse(text),
-            (None, None) => netns::Asked::Own,
+        match (&self.container, &self.pod, &self.netns) {
+            (Some(name), ..) => netns::Asked::Container(name.clone()),
+            (None, Some(pod), _) => netns::Asked::Pod(pod.clone()),
+            (None, None, Some(text)) => netns::Asked::parse(text),
+            (None, None, None) => netns::Asked::Own,
         }
     }
 }

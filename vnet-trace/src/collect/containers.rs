@@ -23,6 +23,7 @@ use super::netns::find::Candidate;
 use crate::model::sight::Gap;
 use crate::model::snapshot::{Container, EngineNetwork, Netns};
 
+pub mod bundles;
 mod http;
 
 pub use http::HttpError;
@@ -67,6 +68,14 @@ pub enum ContainerError {
         /// Asked for.
         name: String,
     },
+    /// No state of containerd or CRI-O names such a pod.
+    #[error("there is no pod `{name}` on this machine{}", if known.is_empty() { String::new() } else { format!("; known are {}", known.join(", ")) })]
+    NoPod {
+        /// Asked for.
+        name: String,
+        /// Some that are there.
+        known: Vec<String>,
+    },
     /// It has no process, and so no network.
     #[error("container {name} is not running: it is {status}")]
     Stopped {
@@ -88,6 +97,9 @@ impl ContainerError {
                 "`docker ps` shows whether it works; `-N PID` asks from the namespace of a process"
             }
             Self::Missing { .. } => "`docker ps -a` or `podman ps -a` lists the names",
+            Self::NoPod { .. } => {
+                "a pod is asked for as NAMESPACE/NAME, on the node where it runs; `crictl pods` lists them"
+            }
             Self::Stopped { .. } => "start it with `docker start NAME`; a container has a network only while it runs",
         }
     }
@@ -181,14 +193,23 @@ pub struct Named {
     gaps: Vec<Gap>,
 }
 
-/// Whether an engine has to be asked: some namespace besides the command's own has no name.
+/// Whether an engine has to be asked: some namespace besides the command's own has no name that a person gave.
 pub fn are_wanted(members: &[Candidate]) -> bool {
-    members.iter().skip(1).any(|member| member.name.is_none())
+    members.iter().skip(1).any(is_nameless)
+}
+
+/// Without a name under /run/netns, or with one that a container engine made up.
+fn is_nameless(member: &Candidate) -> bool {
+    member.name.as_ref().is_none_or(|name| name.starts_with("cni-"))
 }
 
 /// The containers of these namespaces.
 pub fn name(members: &[Candidate]) -> Named {
-    name_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), members)
+    let mut named = name_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), members);
+    let (bundles, gap) = bundles::read(Path::new("/"), Instant::now() + DEADLINE);
+    named.add(bundles);
+    named.gaps.extend(gap);
+    named
 }
 
 fn name_by(sockets: &[PathBuf], members: &[Candidate]) -> Named {
@@ -326,6 +347,13 @@ fn describe(engine: &str, container: &Listed, drivers: &BTreeMap<String, String>
 }
 
 impl Named {
+    /// Adds what state files say, where no engine has spoken.
+    fn add(&mut self, bundles: Vec<bundles::Bundle>) {
+        for bundle in bundles {
+            self.containers.entry(bundle.inode).or_insert(bundle.container);
+        }
+    }
+
     /// The networks of the engines that answered.
     pub fn networks(&mut self) -> Vec<EngineNetwork> {
         std::mem::take(&mut self.networks)
@@ -337,13 +365,16 @@ impl Named {
         let mut taken: BTreeSet<String> = members.iter().filter_map(|member| member.name.clone()).collect();
         for (index, (member, netns)) in members.iter_mut().zip(namespaces).enumerate() {
             let Some(container) = self.containers.remove(&member.handle.inode()) else { continue };
-            // `.` stays `.`, and a name under /run/netns wins: it is what `ip netns exec` takes.
-            if index > 0 && member.name.is_none() {
+            // `.` stays `.`, and a name under /run/netns wins: it is what `ip netns exec` takes. A CNI plugin's is none.
+            if index > 0 && is_nameless(member) {
                 let by_id = format!("{}:{}", container.engine, short(&container.id));
-                let with_engine = format!("{}:{}", container.engine, container.name);
-                let name = [container.name.clone(), with_engine, by_id].into_iter().find(|name| !taken.contains(name));
+                let own = container.pod.clone().filter(|_| container.networks.is_empty());
+                let own = own.unwrap_or_else(|| container.name.clone());
+                let with_engine = format!("{}:{own}", container.engine);
+                let name = [own, with_engine, by_id].into_iter().find(|name| !taken.contains(name));
                 if let Some(name) = name {
                     taken.insert(name.clone());
+                    (member.name, netns.named) = (None, false);
                     netns.name.clone_from(&name);
                     member.called = Some(name);
                 }
@@ -353,6 +384,22 @@ impl Named {
         }
         self.gaps
     }
+}
+
+/// A path to the network namespace of a pod, `NAMESPACE/NAME`; without the namespace it is `default`.
+pub fn find_pod(name: &str) -> Result<PathBuf, ContainerError> {
+    find_pod_in(Path::new("/"), name)
+}
+
+fn find_pod_in(root: &Path, name: &str) -> Result<PathBuf, ContainerError> {
+    const SHOWN: usize = 8;
+    let wanted = if name.contains('/') { clean(name) } else { format!("default/{}", clean(name)) };
+    let (bundles, _) = bundles::read(root, Instant::now() + DEADLINE);
+    let mut known: Vec<String> = bundles.iter().filter_map(|bundle| bundle.container.pod.clone()).collect();
+    let found = bundles.into_iter().find(|bundle| bundle.container.pod.as_deref() == Some(&wanted));
+    known.sort();
+    known.truncate(SHOWN);
+    found.map(|bundle| bundle.path).ok_or(ContainerError::NoPod { name: wanted, known })
 }
 
 /// The container of this name or id, running.

@@ -79,14 +79,18 @@ pub enum Asked {
     Pid(u32),
     /// The one of a container, by its name or id.
     Container(String),
+    /// The one of a Kubernetes pod on this node, `NAMESPACE/NAME`.
+    Pod(String),
 }
 
 impl Asked {
     /// As `ip -n` and `nsenter` read it: an existing name wins, then a path if it has a `/`, then a process id. Before
-    /// all that, `container:NAME`.
+    /// all that, `container:NAME` and `pod:NAMESPACE/NAME`.
     pub fn parse(text: &str) -> Self {
         if let Some(name) = text.strip_prefix("container:") {
             Self::Container(name.to_owned())
+        } else if let Some(name) = text.strip_prefix("pod:") {
+            Self::Pod(name.to_owned())
         } else if text == "." || text.is_empty() {
             Self::Own
         } else if text.contains('/') {
@@ -105,15 +109,16 @@ impl Asked {
             Self::Name(name) => Handle::open(&Path::new(NAMED).join(name), name),
             Self::Path(path) => Handle::open(path, &path.display().to_string()),
             Self::Pid(pid) => Handle::open(Path::new(&format!("/proc/{pid}/ns/net")), &format!("pid {pid}")),
-            Self::Container(_) => self.located()?.open(),
+            Self::Container(_) | Self::Pod(_) => self.located()?.open(),
         }
     }
 
-    /// The same place without a name that only an engine knows: a container by its first process. Asks the engine, so
+    /// The same place without a name that only an engine knows: a container by its first process, a pod by its path. Asks the engine, so
     /// whoever opens it more than once calls this first.
     pub fn located(&self) -> Result<Self, NetnsError> {
         match self {
             Self::Container(name) => Ok(Self::Pid(containers::find(name)?.pid)),
+            Self::Pod(name) => Ok(Self::Path(containers::find_pod(name)?)),
             other => Ok(other.clone()),
         }
     }
@@ -213,6 +218,7 @@ mod tests {
         assert_eq!(Asked::parse("/proc/7/ns/net"), Asked::Path("/proc/7/ns/net".into()));
         assert_eq!(Asked::parse("4294967"), Asked::Pid(4_294_967));
         assert_eq!(Asked::parse("container:web"), Asked::Container("web".into()));
+        assert_eq!(Asked::parse("pod:shop/web-0"), Asked::Pod("shop/web-0".into()));
         assert_eq!(Asked::parse("web"), Asked::Name("web".into()));
     }
 

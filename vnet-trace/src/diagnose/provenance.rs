@@ -42,10 +42,10 @@ pub fn origins(case: &Case<'_>, fault: &Fault, finding: &Finding) -> Vec<Origin>
             origins.extend(case.netns(netns).routes.get(*route).map(|found| route_origin(case, netns, found)));
         }
         Some(Decision::DeviceDown) => {
-            origins.extend(fault.loss.place.device().map(|at| device::origin(case, at, "is down")));
+            origins.extend(fault.loss.place.device().map(|at| device::set_down(case, at)));
         }
         Some(Decision::NoCarrier { culprit: Some(down) } | Decision::NoRoute { dead: Some(down), .. }) => {
-            origins.push(device::origin(case, *down, "is down"));
+            origins.push(device::set_down(case, *down));
         }
         Some(Decision::ParentIsolation { child, .. }) => origins.push(device::origin(case, *child, "is a child of it")),
         Some(Decision::TooBig { mtu, .. }) => {

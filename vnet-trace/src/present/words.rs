@@ -102,7 +102,7 @@ pub fn origin(origin: &Origin) -> String {
     });
     let by = match &origin.set_by {
         Some(by) => format!("set by {by}{file}"),
-        None => "who set it is unknown".to_owned(),
+        None => format!("who set it is unknown{file}"),
     };
     let back = match &origin.returns {
         Some(returns) => format!("; what will set it again: {returns}"),

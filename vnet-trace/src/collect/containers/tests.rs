@@ -251,3 +251,25 @@ fn ids_are_read_from_cgroup_paths() {
     assert_eq!(ids_in(&format!("0::/machine.slice/libpod-{ID}.scope/container\n")), [ID]);
     assert!(ids_in("0::/init.scope\n").is_empty());
 }
+
+#[test]
+fn a_pod_is_called_by_its_name_although_its_plugin_named_the_namespace() {
+    let mut members = members();
+    members[1].name = Some("cni-1f".into());
+    let inode = members[1].handle.inode();
+    let container = Container { engine: "containerd".into(), pod: Some("shop/web-0".into()), ..Container::default() };
+    let mut named = Named::default();
+    named.add(vec![bundles::Bundle { inode, path: "/run/netns/cni-1f".into(), container }]);
+    let mut namespaces = vec![Netns::default(), Netns { name: "cni-1f".into(), named: true, ..Netns::default() }];
+    assert_eq!(named.christen(&mut members, &mut namespaces), []);
+    // `ip netns exec` would want the plugin's name: commands go by the path.
+    assert_eq!((namespaces[1].name.as_str(), namespaces[1].named), ("shop/web-0", false));
+    assert_eq!(members[1].label(), "shop/web-0");
+}
+
+#[test]
+fn a_pod_that_is_not_here_is_said_so_with_those_that_are() {
+    let root = tempfile::tempdir().unwrap();
+    let error = find_pod_in(root.path(), "web").unwrap_err();
+    assert_eq!(error.to_string(), "there is no pod `default/web` on this machine");
+}

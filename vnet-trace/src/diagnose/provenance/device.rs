@@ -26,6 +26,14 @@ const NAMES: [(&str, &str, &str); 16] = [
     ("tailscale*", "Tailscale", "a restart of tailscaled"),
 ];
 
+/// Who made or manages a device that somebody has set down; who that was leaves no trace.
+pub fn set_down(case: &Case<'_>, device: Device) -> Origin {
+    let made = origin(case, device, "");
+    let whose = made.set_by.map_or_else(String::new, |by| format!(" (by {by})"));
+    let setting = format!("{}{whose} is down", case.place_name(device));
+    Origin { setting, set_by: None, at: made.at, returns: None }
+}
+
 /// Where a device's state comes from.
 pub fn origin(case: &Case<'_>, device: Device, state: &str) -> Origin {
     let name = case.name(device);
@@ -113,12 +121,13 @@ mod tests {
     #[test]
     fn a_managed_device_is_told_with_its_file() {
         let found = origin(&World::cable().down("a/veth1").files("a", files()));
-        assert_eq!(found.set_by.as_deref(), Some("systemd-networkd, which manages the device"));
+        assert_eq!(found.setting, "veth1 in a (by systemd-networkd, which manages the device) is down");
+        assert_eq!(found.set_by, None);
         assert_eq!(found.at.map(|at| (at.file, at.line)), Some(("/etc/systemd/network/10-veth.network".to_owned(), 2)));
     }
 
     #[test]
     fn files_say_nothing_of_other_namespaces() {
-        assert_eq!(origin(&World::cable().down("a/veth1").files("b", files())).set_by, None);
+        assert_eq!(origin(&World::cable().down("a/veth1").files("b", files())).setting, "veth1 in a is down");
     }
 }
