@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::Mode;
 
 use super::{process, seal};
@@ -81,6 +82,9 @@ impl Sandbox {
         let step = |step| move |source| SandboxError::Step { step, source };
 
         nix::sys::prctl::set_child_subreaper(true).map_err(step("become the parent of orphans"))?;
+        // Before Linux 5.11 the BPF programs and maps of labs count as locked memory. Where the limit can't be raised, a
+        // lab that needs more says so itself.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | more)
             .map_err(step("make a network and a mount namespace"))?;
         // Else the mounts below would appear in the machine's own mount namespace.

@@ -60,6 +60,8 @@ const PROGRAMS_IF_THERE: &[&str] = &[
     "bpftool",
     "conntrack",
     "arping",
+    "socat",
+    "ss",
 ];
 
 /// busybox under other names. Not those that start other programs: they would start busybox's ip, not the real one.
