@@ -44,7 +44,7 @@ const WORLD: &[&str] = &[
 const RULES: &[Rule] = &[
     Rule { module: "model", modules: &[], crates: &["serde", "ipnet", "thiserror"], never: WORLD },
     Rule { module: "packet", modules: &["model"], crates: &["etherparse", "serde", "thiserror"], never: WORLD },
-    Rule { module: "filter", modules: &[], crates: &["pcap", "thiserror"], never: WORLD },
+    Rule { module: "filter", modules: &[], crates: &["pcap", "thiserror", "vnet_trace_ebpf"], never: WORLD },
     Rule { module: "collect", modules: &["model", "packet", "filter"], crates: ANY, never: &["println!", "print!"] },
     Rule { module: "correlate", modules: &["model", "packet"], crates: &["serde", "ipnet"], never: WORLD },
     Rule {

@@ -19,6 +19,8 @@
 
 mod classic;
 mod compile;
+mod reach;
+mod translate;
 
 pub use classic::Instruction;
 
@@ -27,7 +29,13 @@ pub use classic::Instruction;
 pub struct Expression {
     text: String,
     program: Vec<Instruction>,
+    reach: u32,
+    kernel: Vec<u64>,
 }
+
+/// The most instructions that are given to the kernel, whose own limit for all of a program is 4096 on the oldest kernels
+/// for some users.
+const LONGEST: usize = 3000;
 
 /// Why an expression cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +81,20 @@ impl Expression {
     /// Compiles an expression; an empty one matches every packet.
     pub fn compile(text: &str) -> Result<Self, FilterError> {
         let program = compile::classic(text)?;
-        Ok(Self { text: text.to_owned(), program })
+        let unsupported = |obstacle: reach::Obstacle| FilterError::Unsupported {
+            expression: text.to_owned(),
+            what: obstacle.what,
+            why: obstacle.why,
+        };
+        let reach = reach::reach(&program).map_err(unsupported)?;
+        let too_long = || {
+            unsupported(reach::Obstacle {
+                what: "so much at once".to_owned(),
+                why: "its program is too long for the kernel",
+            })
+        };
+        let kernel = translate::translate(&program).filter(|code| code.len() <= LONGEST).ok_or_else(too_long)?;
+        Ok(Self { text: text.to_owned(), program, reach, kernel })
     }
 
     /// The expression as it was written.
@@ -84,6 +105,18 @@ impl Expression {
     /// The classic program.
     pub fn program(&self) -> &[Instruction] {
         &self.program
+    }
+
+    /// How many bytes of a frame it reads at the most.
+    pub fn reach(&self) -> u32 {
+        self.reach
+    }
+
+    /// The program for the kernel: the body of a function that is given the address of a frame, how many bytes of it are
+    /// there (no more than [`Expression::reach`] matter), and how long the frame is, and that gives 0 for no, 1 for yes, and
+    /// 2 if it depends on a byte that is not there.
+    pub fn kernel_code(&self) -> &[u64] {
+        &self.kernel
     }
 
     /// Whether a frame matches: `frame` is what is there of it, `length` is how long it is or was.
@@ -98,4 +131,4 @@ impl Expression {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

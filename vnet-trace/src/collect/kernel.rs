@@ -20,6 +20,8 @@ pub mod record;
 mod report;
 mod symbols;
 mod sys;
+#[cfg(test)]
+mod trial;
 
 pub use attach::{AttachPoint, Needs, TABLE, Target, Tier};
 pub use config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};

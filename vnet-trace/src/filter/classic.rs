@@ -164,7 +164,7 @@ impl Machine<'_> {
             MEM => self.memory.get(k as usize).copied(),
             LEN => Some(self.length),
             ABS => self.bytes(k, instruction.load_size()),
-            IND => self.bytes(self.x.wrapping_add(k), instruction.load_size()),
+            IND => self.bytes(self.x.checked_add(k)?, instruction.load_size()),
             MSH => Some((self.bytes(k, 1)? & 0xf) << 2),
             _ => None,
         }

@@ -72,6 +72,8 @@ pub struct Watched {
     pub filter: Option<Expression>,
     /// Devices at which it must be seen to be followed; empty means all.
     pub devices: Vec<DeviceRef>,
+    /// Whether packets inside tunnels are held against the filter as well.
+    pub inner: bool,
     /// What is told of the packets that are followed.
     pub told: Told,
     /// How many bytes of each packet are told, from its network header; at most [`SNAP_MAX`].
@@ -80,7 +82,7 @@ pub struct Watched {
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { filter: None, devices: Vec::new(), told: Told::Everything, snap: PACKET_BYTES }
+        Self { filter: None, devices: Vec::new(), inner: false, told: Told::Everything, snap: PACKET_BYTES }
     }
 }
 

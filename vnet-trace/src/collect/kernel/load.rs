@@ -23,7 +23,7 @@ use vnet_trace_ebpf::{Config, Mode, ProbeId, TUNNEL_PORTS};
 
 use super::attach::{AttachPoint, Needs, TABLE, Target, Tier};
 use super::btf::{Btf, Kind, Wanted};
-use super::config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told};
+use super::config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 use super::drain::Probes;
 use super::maps::{Maps, address_key};
 use super::object::{Object, ObjectError, Places};
@@ -177,6 +177,11 @@ fn rodata(object: &Object<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Re
         question.only_devices = u8::from(!watched.devices.is_empty());
         question.snap = watched.snap.next_multiple_of(8).min(SNAP_MAX);
         question.wake_bytes = ring_bytes(config) / 8;
+        question.inner = u8::from(watched.inner);
+        if let Some(filter) = &watched.filter {
+            question.frame_bytes = filter.reach().next_multiple_of(8) as u16;
+            question.reads_addresses = u8::from(filter.reads_addresses());
+        }
     }
     let offsets: Vec<u8> = kernel.offsets.words().iter().flat_map(|word| word.to_ne_bytes()).collect();
     let log_level = match config.log {
@@ -196,7 +201,12 @@ fn rodata(object: &Object<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Re
 
 /// Functions of the object that are replaced: the expression by what it was compiled to, and by nothing what nobody listens to.
 fn instead(config: &ProbeConfig) -> HashMap<String, Vec<u64>> {
-    let mut instead = HashMap::from([("filter_expression".to_owned(), returns(0))]);
+    let expression = match &config.question {
+        Matching::Ping => returns(0),
+        Matching::Expression(Watched { filter: None, .. }) => returns(1),
+        Matching::Expression(Watched { filter: Some(filter), .. }) => filter.kernel_code().to_vec(),
+    };
+    let mut instead = HashMap::from([("filter_expression".to_owned(), expression)]);
     if config.log == LogLevel::Off {
         instead.insert("tell_first".to_owned(), returns(0));
     }
@@ -227,6 +237,12 @@ fn fill(maps: &Maps, config: &ProbeConfig) -> Result<(), AttachError> {
     }
     for inode in config.netns.iter().flatten() {
         maps.insert("NETNS", &inode.to_ne_bytes())?;
+    }
+    if let Matching::Expression(watched) = &config.question {
+        for device in &watched.devices {
+            let key = [device.netns.unwrap_or_default().to_ne_bytes(), device.ifindex.to_ne_bytes()].concat();
+            maps.insert("DEVICES", &key)?;
+        }
     }
     for identifier in &config.identifiers {
         maps.insert("IDENTIFIERS", &u32::from(*identifier).to_ne_bytes())?;

@@ -30,7 +30,7 @@ pub const MAP_ARRAY: u32 = 2;
 pub enum ProgramKind {
     /// Runs on a packet that is given to it.
     #[cfg(test)]
-    SocketFilter,
+    Classifier,
     /// At the entry or return of a function, by way of a kprobe.
     Kprobe,
     /// At a tracepoint, whose arguments are numbers.
@@ -47,7 +47,7 @@ impl ProgramKind {
     const fn numbers(self) -> (u32, u32) {
         match self {
             #[cfg(test)]
-            Self::SocketFilter => (1, 0),
+            Self::Classifier => (3, 0),
             Self::Kprobe => (2, 0),
             Self::RawTracepoint => (17, 0),
             Self::BtfTracepoint => (26, 23),
@@ -354,38 +354,4 @@ pub fn kprobe(function: &str, at: KprobeAt, program: BorrowedFd<'_>) -> io::Resu
         [libc::ioctl(perf.as_raw_fd(), SET_BPF, program.as_raw_fd()), libc::ioctl(perf.as_raw_fd(), ENABLE, 0)]
     };
     if results.iter().any(|result| *result < 0) { Err(io::Error::last_os_error()) } else { Ok(perf) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    /// A socket filter of these instructions.
-    fn socket_filter(instructions: &[u64]) -> io::Result<OwnedFd> {
-        let program = ProgramLoad {
-            kind: ProgramKind::SocketFilter,
-            name: "test",
-            instructions,
-            license: b"GPL\0",
-            types: None,
-            attach_to: 0,
-            attach_module: None,
-        };
-        program_load(&program, None)
-    }
-
-    #[test]
-    fn a_program_runs_and_returns_a_number() {
-        // r0 = 7; exit
-        let program = socket_filter(&[0x07_0000_00b7, 0x95]).expect("root, and a kernel with eBPF");
-        assert_eq!(test_run(program.as_fd(), &[0; 64], 1).expect("a packet").0, 7);
-    }
-
-    #[test]
-    fn a_program_that_does_not_end_is_refused() {
-        // exit without a value
-        assert!(socket_filter(&[0x95]).is_err());
-    }
 }
