@@ -1,5 +1,6 @@
 //! Every lab as an incident: it is recorded, the recording is exported as a lab, and that lab has to pass on its own.
-//! Redacted, nothing of the old names and addresses may be left. And the recording's fix has to be proven, within seconds.
+//! Replayed, it has to give the answer of the live run. Redacted, nothing of the old names and addresses may be left. And the
+//! recording's fix has to be proven, within seconds.
 //!
 //! One test per lab. What can't be rebuilt may say so, and is counted: see [`NOT_PROVEN`].
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tests::labs::{is_root, unmet_needs};
 use vnet_trace::collect::recording_file;
 use vnet_trace::lab::{Lab, LabReport, embedded};
+use vnet_trace::rebuild::redact::Redaction;
 
 /// Labs whose fix can't be proven, and why.
 const NOT_PROVEN: &[(&str, &str)] = &[
@@ -55,18 +57,22 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let recording = folder.path().join("recording.vtr");
     let recorder = folder.path().join("recorder");
-    // It stands in for the program while the lab runs, and keeps the recording.
-    std::fs::write(&recorder, format!("#!/bin/sh\nexec {} \"$@\" -o {}\n", program.display(), recording.display()))?;
+    let live = folder.path().join("live.json");
+    // It stands in for the program while the lab runs, and keeps the recording and the answer.
+    let kept = format!("-o {} -o {}", recording.display(), live.display());
+    std::fs::write(&recorder, format!("#!/bin/sh\nexec {} \"$@\" {kept}\n", program.display()))?;
     std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--no-tool-fix", "--program"]).arg(&recorder).arg(id))?;
 
     if asks_a_port(id) {
         return refused(program, &recording);
     }
+    replayed(program, &recording, &live)?;
     let exported = folder.path().join(format!("{id}.toml"));
     succeed(Command::new(program).args(["lab", "export", "-o"]).arg(&exported).arg(&recording))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--own-fix"]).arg(&exported))?;
     redacted(program, &recording, folder.path())?;
+    redacted_recording(program, &recording, folder.path())?;
     proven(program, &recording, id)
 }
 
@@ -124,6 +130,58 @@ fn redacted(program: &Path, recording: &Path, folder: &Path) -> Result<(), Faile
         }
     }
     Ok(())
+}
+
+/// The recording gives the answer of the live run, byte for byte.
+fn replayed(program: &Path, recording: &Path, live: &Path) -> Result<(), Failed> {
+    let done = Command::new(program).args(["explain", "--json"]).arg(recording).output()?;
+    let live = std::fs::read(live)?;
+    if done.stdout == live {
+        return Ok(());
+    }
+    let differs = done.stdout.iter().zip(&live).position(|(one, other)| one != other).unwrap_or(live.len());
+    let near = |bytes: &[u8]| {
+        let from = differs.saturating_sub(80);
+        String::from_utf8_lossy(&bytes[from.min(bytes.len())..(differs + 80).min(bytes.len())]).into_owned()
+    };
+    Err(format!("replayed, the answer differs at byte {differs}:\n{}\n{}", near(&live), near(&done.stdout)).into())
+}
+
+/// The redacted recording comes to the same verdict, and has nothing of the addresses and names that people gave.
+fn redacted_recording(program: &Path, recording: &Path, folder: &Path) -> Result<(), Failed> {
+    let path = folder.join("redacted.vtr");
+    let explain = |more: &[&str]| -> Result<Value, Failed> {
+        let done = Command::new(program).args(["explain", "--json"]).args(more).arg(recording).output()?;
+        serde_json::from_slice(&done.stdout)
+            .map_err(|error| format!("no answer: {error}\n{}", String::from_utf8_lossy(&done.stderr)).into())
+    };
+    let plain = explain(&[])?;
+    let redacted = explain(&["--redact", "-o", &path.display().to_string()])?;
+    for what in ["/verdict", "/primary/code", "/primary/role", "/primary/grade", "/ping/received"] {
+        if plain.pointer(what) != redacted.pointer(what) {
+            return Err(format!(
+                "{what}: {:?} is {:?} once it is redacted",
+                plain.pointer(what),
+                redacted.pointer(what)
+            )
+            .into());
+        }
+    }
+    let before = recording_file::load(recording)?.before;
+    let redaction = Redaction::of(&before);
+    let names = before.namespaces.iter().flat_map(|netns| {
+        let links = netns.links.iter().map(|link| link.name.clone());
+        let addresses = netns.addresses.iter().map(|entry| entry.address.to_string());
+        let macs = netns.links.iter().filter_map(|link| link.mac).map(|mac| mac.to_string());
+        links.chain(addresses).chain(macs).chain([netns.name.clone()])
+    });
+    let renamed: Vec<String> = names.filter(|name| redaction.text(name) != *name).collect();
+    let text = serde_json::to_string(&recording_file::load(&path)?)?;
+    let words: BTreeSet<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || ".:-_".contains(c))).collect();
+    match renamed.iter().find(|name| words.contains(name.as_str())) {
+        Some(name) => Err(format!("{name} is left in the redacted recording").into()),
+        None => Ok(()),
+    }
 }
 
 fn proven(program: &Path, recording: &Path, id: &str) -> Result<(), Failed> {

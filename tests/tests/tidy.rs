@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
     Rule { module: "diagnose", modules: &["model", "predict"], crates: &["serde", "ipnet"], never: WORLD },
     Rule {
         module: "rebuild",
-        modules: &["model", "predict", "diagnose"],
+        modules: &["model", "packet", "predict", "diagnose"],
         crates: &["serde_json", "ipnet", "thiserror"],
         never: WORLD,
     },

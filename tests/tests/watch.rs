@@ -149,6 +149,8 @@ fn recorded(program: &Path) -> Result<(), Failed> {
         "$V" watch -j -r x.vtr udp >again; echo $? >again.code
         "$V" watch -j -r x.vtr --drops udp port 99 >drops
         "$V" watch -j -r x.vtr -N r -i b udp >places
+        "$V" watch -q -r x.vtr --redact -o y.vtr udp
+        "$V" watch -j -r y.vtr >redacted
         "$V" explain x.vtr >story; echo $? >story.code
         "$V" watch -j -r x.pcapng >foreign
         "$V" explain x.pcapng >foreign.story"#;
@@ -170,6 +172,20 @@ fn recorded(program: &Path) -> Result<(), Failed> {
         "losses are judged again",
     )?;
     left.check(left.objects("places")?.len() == 2, "two of them pass b")?;
+    let redacted = left.objects("redacted")?;
+    let told = |ways: &[Value]| {
+        let mut all: Vec<String> =
+            ways.iter().map(|way| format!("{} {} {}", way["dport"], way["outcome"], way["cause"]["code"])).collect();
+        all.sort();
+        all
+    };
+    let asked: Vec<Value> = redacted.into_iter().filter(|way| way["protocol"] == 17).collect();
+    left.check(told(&asked) == told(&left.ways()?), &format!("redacted, it is told alike: {asked:#?}"))?;
+    let text = left.text("redacted");
+    left.check(
+        !text.contains("10.0.") && !text.contains("ns1") && !text.contains("veth0"),
+        "names and addresses are others",
+    )?;
     let story = left.text("story");
     left.check(
         story.contains("Watched by vnet-trace") && story.contains("netfilter-drop") && story.contains("Fix:"),

@@ -30,6 +30,8 @@ use crate::packet::identity::Key;
 use crate::predict::as_seen::as_seen;
 use crate::predict::predict;
 use crate::present::Report;
+use crate::rebuild::redact::Redaction;
+use crate::rebuild::redact::recording::RedactError;
 use crate::reconstruct::reconstruct;
 
 mod decide;
@@ -372,6 +374,16 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         realtime_offset_ns: clock::realtime_offset(),
     };
     Ok(judge(recording))
+}
+
+/// The same answer with other names, addresses and payload, for anybody to read.
+pub fn redacted(answer: Answer) -> Result<Answer, RedactError> {
+    let recording = answer.recording;
+    let mut redaction = Redaction::of(&recording.before);
+    if let Some(after) = &recording.after {
+        redaction.learn(after);
+    }
+    Ok(judge(redaction.recording(recording)?))
 }
 
 /// Judges a recording.

@@ -41,6 +41,7 @@ pub mod sightings;
 pub mod skim;
 mod transport;
 mod tunnel;
+pub mod veil;
 
 /// Ethertype of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;

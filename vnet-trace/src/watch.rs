@@ -11,9 +11,11 @@ use crate::model::event::Event;
 use crate::model::exchange::Role;
 use crate::model::frame::{Frame, LinkLayer};
 use crate::model::id::{Device, Nanos, NetnsId};
-use crate::model::recording::Recording;
+use crate::model::recording::{Picture, Recording};
 use crate::model::sight::Sight;
 use crate::model::snapshot::Snapshot;
+use crate::rebuild::redact::Redaction;
+use crate::rebuild::redact::recording::RedactError;
 
 mod judge;
 pub mod live;
@@ -105,19 +107,34 @@ pub struct Watcher {
     judge: Judge,
     totals: Totals,
     number: u64,
+    redaction: Option<Redaction>,
 }
 
 impl Watcher {
     /// For packets in this network.
-    pub fn new(wanted: Wanted, snapshot: Snapshot, sight: Sight, limits: Limits) -> Self {
+    pub fn new(wanted: Wanted, seen: Seen, limits: Limits) -> Self {
         Self {
             wanted,
-            ground: Ground::new(snapshot, sight),
+            ground: Ground::new(seen.snapshot, seen.sight),
             follower: Follower::new(limits),
             judge: Judge::default(),
             totals: Totals::default(),
             number: 0,
+            redaction: None,
         }
+    }
+
+    /// The same, that tells everything with other names, addresses and payload. What is asked for is asked of the packets as
+    /// they are.
+    pub fn redacted(wanted: Wanted, seen: Seen, limits: Limits) -> Result<Self, RedactError> {
+        let redaction = Redaction::of(&seen.snapshot);
+        let Picture { snapshot, sight } = redaction.picture(Picture { snapshot: seen.snapshot, sight: seen.sight })?;
+        Ok(Self { redaction: Some(redaction), ..Self::new(wanted, Seen { snapshot, sight }, limits) })
+    }
+
+    /// What is told instead of what there is.
+    pub fn redaction(&self) -> Option<&Redaction> {
+        self.redaction.as_ref()
     }
 
     /// Which packets are told.
@@ -140,25 +157,39 @@ impl Watcher {
         self.ground.lose(now, frames, events);
     }
 
-    /// The network has changed, or what can be seen of it.
+    /// The network has changed, or what can be seen of it. A picture that cannot be redacted is not taken.
     pub fn renew(&mut self, seen: Seen) {
-        self.ground = self.ground.again(seen.snapshot, seen.sight);
+        let Seen { mut snapshot, mut sight } = seen;
+        if let Some(redaction) = &mut self.redaction {
+            redaction.learn(&snapshot);
+            let Ok(picture) = redaction.picture(Picture { snapshot, sight }) else { return };
+            Picture { snapshot, sight } = picture;
+        }
+        self.ground = self.ground.again(snapshot, sight);
         self.judge.forget();
     }
 
     /// Takes a captured frame. It is shown first, with whether it is of what is asked for.
-    pub fn frame(&mut self, frame: Frame, show: impl FnOnce(&Frame, bool)) {
+    pub fn frame(&mut self, mut frame: Frame, show: impl FnOnce(&Frame, bool)) {
         let asked = self.wanted.is_asked(&frame);
+        if let Some(redaction) = &self.redaction {
+            redaction.frame(&mut frame);
+        }
         show(&frame, asked);
         self.follower.frame(frame, asked);
     }
 
-    /// Takes what a probe saw. The probes have matched it, unless it comes from a recording.
-    pub fn event(&mut self, event: Event, matched: Matched) {
+    /// Takes what a probe saw. The probes have matched it, unless it comes from a recording. It is shown first, with whether
+    /// it is of what is asked for.
+    pub fn event(&mut self, mut event: Event, matched: Matched, show: impl FnOnce(&Event, bool)) {
         let asked = match matched {
             Matched::ByProbe => true,
             Matched::NotYet => self.wanted.is_asked_event(&event),
         };
+        if let Some(redaction) = &self.redaction {
+            redaction.event(&mut event);
+        }
+        show(&event, asked);
         self.follower.event(event, asked);
     }
 

@@ -3,21 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use crate::ask;
-use crate::cli::output::Output;
+use crate::cli::output::{self, File, Output};
 use crate::cli::watch::unreadable;
 use crate::cli::{Exit, Failure, last, terminal};
 use crate::collect::clock;
 use crate::diagnose::registry;
 use crate::follow::totals::LossKey;
+use crate::follow::way::Told;
 use crate::model::diagnosis::Verdict;
 use crate::model::id::Nanos;
 use crate::present::json::{self, Asked};
-use crate::present::style::Detail;
+use crate::present::style::{Detail, Style};
 use crate::present::watch::summary::{self, Course};
 use crate::present::watch::{self, Clock};
 use crate::present::{explain, page, text};
 use crate::prove;
-use crate::watch::replay::{self, Replay};
+use crate::watch::replay::{self, Audience, Replay};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,12 @@ pub struct Args {
     /// Rebuild the packet's way in throw-away namespaces and show that the fix works
     #[arg(long)]
     prove: bool,
+    /// Write a file as well: .vtr recording, .pcapng packets, .json answer
+    #[arg(short, value_name = "FILE", value_parser = output::file, help_heading = "Output")]
+    output: Vec<File>,
+    /// Other names, addresses and payload in all that is printed and written, for bug reports
+    #[arg(long, conflicts_with = "prove", help_heading = "Output")]
+    redact: bool,
     #[command(flatten)]
     look: Output,
 }
@@ -79,8 +86,14 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
     if args.prove {
         prove::add(&mut answer, &std::env::current_exe()?);
     }
+    if args.redact {
+        answer = ask::redacted(answer)?;
+    }
     let style = args.look.style();
     let asked = Asked::of(&answer.recording);
+    for file in &args.output {
+        output::write(file, &answer, asked, args.look.layout())?;
+    }
     let text = match args.look.detail() {
         _ if args.look.json => json::document(answer.report(), asked).to_text(args.look.layout())?,
         Detail::Verdict => text::ping(answer.report(), style, Detail::Verdict),
@@ -97,26 +110,18 @@ fn recording(args: &Args) -> Result<Exit, Failure> {
 fn traffic(args: &Args, path: &Path) -> Result<Exit, Failure> {
     let style = args.look.style();
     let clock = Clock { realtime_offset: 0, ahead: clock::ahead_of_utc(clock::realtime()) };
-    let mut replay = Replay::new(replay::Options::default());
-    let mut examples: Vec<(LossKey, String, serde_json::Value)> = Vec::new();
-    let done = replay.read(path, &mut |replay, mut told| {
-        let clock = Clock { realtime_offset: replay.realtime_offset, ..clock };
-        let Some(watcher) = replay.watcher() else { return false };
-        if let Some(key) = told.loss()
-            && examples.len() < MOST_EXAMPLES
-            && !examples.iter().any(|(other, ..)| *other == key)
-        {
-            let snapshot = watcher.ground().snapshot();
-            let mut text = watch::line(&told, snapshot, clock, style);
-            let value = watch::json::way(&told, snapshot, clock);
-            text.push_str(&watcher.with(&mut told, |recording, told| watch::hops(told, recording, style)));
-            examples.push((key, text, value));
-        }
-        watcher.remember(told);
-        true
-    });
+    if let Some(file) = args.output.first() {
+        return Err(Failure::with_help(
+            format!("{} cannot be written by explain", file.path.display()),
+            format!("`vnet-trace watch -q -r {} -o FILE` writes other people's traffic", path.display()),
+        ));
+    }
+    let mut replay = Replay::new(replay::Options { redact: args.redact, ..replay::Options::default() });
+    let mut story = Story { style, clock, examples: Vec::new() };
+    let done = replay.read(path, &mut story);
+    let examples = story.examples;
     let time = Nanos(replay.last.0.saturating_sub(replay.began.0));
-    let (head, gaps) = (replay.head.clone(), replay.gaps().to_vec());
+    let (head, gaps) = (replay.is_watch.then(|| replay.head.clone()), replay.gaps().to_vec());
     if let Some(watcher) = replay.watcher() {
         let sight = watcher.ground().sight();
         let (frames_lost, events_lost) = (sight.frames_lost, sight.events_lost);
@@ -142,6 +147,33 @@ fn traffic(args: &Args, path: &Path) -> Result<Exit, Failure> {
     done.map_err(|error| unreadable(path, error))?;
     let lost = replay.watcher().is_some_and(|watcher| watcher.totals().lost > 0);
     Ok(if lost { Exit::Lost } else { Exit::Good })
+}
+
+/// Collects an example of each kind of loss.
+struct Story {
+    style: Style,
+    clock: Clock,
+    examples: Vec<(LossKey, String, serde_json::Value)>,
+}
+
+impl Audience for Story {
+    fn told(&mut self, replay: &mut Replay, mut told: Told) -> bool {
+        let clock = Clock { realtime_offset: replay.realtime_offset, ..self.clock };
+        let Some(watcher) = replay.watcher() else { return false };
+        if let Some(key) = told.loss()
+            && self.examples.len() < MOST_EXAMPLES
+            && !self.examples.iter().any(|(other, ..)| *other == key)
+        {
+            let snapshot = watcher.ground().snapshot();
+            let mut text = watch::line(&told, snapshot, clock, self.style);
+            let value = watch::json::way(&told, snapshot, clock);
+            let style = self.style;
+            text.push_str(&watcher.with(&mut told, |recording, told| watch::hops(told, recording, style)));
+            self.examples.push((key, text, value));
+        }
+        watcher.remember(told);
+        true
+    }
 }
 
 /// Kinds of loss of which an example is shown.

@@ -1,8 +1,8 @@
 //! How `ping` and `connect` ask, and what becomes of their answer: printed, written to files, kept as the last recording.
 
-use crate::ask::{Answer, Patience, PingOptions};
+use crate::ask::{self, Answer, Patience, PingOptions};
 use crate::cli::asking::Asking;
-use crate::cli::output::{self, File, Form, Output};
+use crate::cli::output::{self, File, Output};
 use crate::cli::{Exit, Failure, last, terminal};
 use crate::model::diagnosis::Verdict;
 use crate::model::sight::Tier;
@@ -26,6 +26,9 @@ pub struct How {
     /// Write a file as well: .vtr recording, .pcapng packets, .json answer
     #[arg(short, value_name = "FILE", value_parser = output::file, help_heading = "Output")]
     output: Vec<File>,
+    /// Other names, addresses and payload in all that is printed and written, for bug reports
+    #[arg(long, conflicts_with = "prove", help_heading = "Output")]
+    redact: bool,
     #[command(flatten)]
     look: Output,
 }
@@ -48,8 +51,9 @@ impl How {
         {
             terminal::warn(&failure);
         }
+        let answer = if self.redact { ask::redacted(answer)? } else { answer };
         for file in &self.output {
-            self.write(file, &answer, asked)?;
+            output::write(file, &answer, asked, self.look.layout())?;
         }
         let text = if self.look.json {
             json::document(answer.report(), asked).to_text(self.look.layout())?
@@ -58,18 +62,6 @@ impl How {
         };
         terminal::print(&text)?;
         Ok(exit(&answer, asking))
-    }
-
-    fn write(&self, file: &File, answer: &Answer, asked: Asked) -> Result<(), Failure> {
-        match file.form {
-            Form::Json => {
-                let text = json::document(answer.report(), asked).to_text(self.look.layout())?;
-                std::fs::write(&file.path, text)
-                    .map_err(|source| Failure::new(output::Unwritable::at(&file.path, source), None))
-            }
-            Form::Recording => last::write(&file.path, &answer.recording),
-            Form::Pcapng => output::pcapng(&file.path, answer),
-        }
     }
 }
 

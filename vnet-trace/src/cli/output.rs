@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::ask::Answer;
-use crate::cli::Failure;
 use crate::cli::terminal::{self, ColorChoice};
+use crate::cli::{Failure, last};
 use crate::collect::recording_file::{self, Access};
-use crate::present::json::Layout;
+use crate::present::json::{self, Asked, Layout};
 use crate::present::pcapng;
 use crate::present::style::{Detail, Style};
 
@@ -108,6 +108,18 @@ impl Unwritable {
     /// The file, and what the system said.
     pub fn at(path: &Path, source: std::io::Error) -> Self {
         Self { path: path.to_owned(), source }
+    }
+}
+
+/// Writes an answer in the form that a file's ending asks for.
+pub fn write(file: &File, answer: &Answer, asked: Asked, layout: Layout) -> Result<(), Failure> {
+    match file.form {
+        Form::Json => {
+            let text = json::document(answer.report(), asked).to_text(layout)?;
+            std::fs::write(&file.path, text).map_err(|source| Failure::new(Unwritable::at(&file.path, source), None))
+        }
+        Form::Recording => last::write(&file.path, &answer.recording),
+        Form::Pcapng => pcapng(&file.path, answer),
     }
 }
 

@@ -10,17 +10,20 @@ use crate::cli::{Exit, Failure, last, terminal};
 use crate::collect::{clock, netns};
 use crate::follow::Limits;
 use crate::follow::way::Told;
+use crate::model::event::Event;
+use crate::model::frame::Frame;
 use crate::model::id::Nanos;
+use crate::model::recording::{Moment, Picture, WatchHead};
 use crate::present::watch::summary::{self, Course};
 use crate::present::watch::{self as words, Clock};
 use crate::watch::Watcher;
 use crate::watch::live::{self, Live, WatchError};
-use crate::watch::record::Bounds;
-use crate::watch::replay::{self, Replay, ReplayError};
+use crate::watch::record::{Bounds, Captured};
+use crate::watch::replay::{self, Audience, Replay, ReplayError};
 
 mod sinks;
 
-use sinks::{Sinks, Target};
+use sinks::{Beginning, Sinks, Target};
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
@@ -75,6 +78,9 @@ pub struct Args {
     #[arg(short, long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535), help_heading = "Files")]
     snaplen: Option<u32>,
 
+    /// Other names, addresses and payload in all that is printed and written, for bug reports
+    #[arg(long, help_heading = "Output")]
+    redact: bool,
     /// At the end: losses by cause and place, who talked most, times at each hop
     #[arg(long, help_heading = "Output")]
     summary: bool,
@@ -98,7 +104,9 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
     let mut live = Live::start(args.live()).map_err(|error| failure(&error))?;
     let (began, realtime_offset) = live.began();
     let mut printer = Printer::new(args, realtime_offset);
-    let mut sinks = Sinks::open(&args.output, args.bounds(), &live, printer.clock)?;
+    let (head, picture) = (live.head(), live.picture());
+    let beginning = Beginning { captured: live.captured(), head: &head, picture: &picture };
+    let mut sinks = Sinks::open(&args.output, args.bounds(), beginning, printer.clock)?;
     terminal::note(&format!(
         "watching {} devices in {} namespaces, ready after {} ms",
         live.devices(),
@@ -149,39 +157,76 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
 
 fn replayed(args: &Args, file: &Path) -> Result<Exit, Failure> {
     let mut replay = Replay::new(args.replay()?);
-    let mut printer = Printer::new(args, 0);
-    let mut sinks: Option<Sinks> = None;
-    let mut failed: Option<Failure> = None;
-    let done = replay.read(file, &mut |replay, told| {
-        printer.clock.realtime_offset = replay.realtime_offset;
-        let clock = printer.clock;
-        let Some(watcher) = replay.watcher() else { return false };
-        let printed = match &mut sinks {
-            Some(sinks) => printer.print(watcher, told, sinks),
-            none => Sinks::of_packets(&args.output, watcher.ground().snapshot(), clock)
-                .and_then(|opened| printer.print(watcher, told, none.insert(opened))),
-        };
-        failed = printed.err();
-        failed.is_none() && printer.wants_more()
-    });
+    let mut retelling = Retelling { printer: Printer::new(args, 0), sinks: None, failed: None };
+    let done = replay.read(file, &mut retelling);
+    let Retelling { printer, sinks, failed } = retelling;
     if let Some(failure) = failed {
         return Err(failure);
     }
+    let sight = replay.watcher().map(|watcher| watcher.ground().sight());
+    let (frames_lost, events_lost) = sight.map_or((0, 0), |sight| (sight.frames_lost, sight.events_lost));
     if let Some(sinks) = sinks {
-        sinks.close_packets()?;
+        sinks.close(Moment { time: replay.last, frames_lost, events_lost })?;
     }
     let course = Course {
         time: Nanos(replay.last.0.saturating_sub(replay.began.0)),
+        frames_lost,
+        events_lost,
         gaps: replay.gaps().to_vec(),
         ..Course::default()
     };
     if let Some(watcher) = replay.watcher() {
-        let sight = watcher.ground().sight();
-        let course = Course { frames_lost: sight.frames_lost, events_lost: sight.events_lost, ..course };
         printer.finish(watcher, &course)?;
     }
     done.map_err(|error| unreadable(file, error))?;
     Ok(Exit::Good)
+}
+
+/// A recording that is printed and written again.
+struct Retelling<'a> {
+    printer: Printer<'a>,
+    sinks: Option<Sinks>,
+    failed: Option<Failure>,
+}
+
+impl Audience for Retelling<'_> {
+    fn begins(&mut self, head: &WatchHead, picture: &Picture, captured: Captured) -> bool {
+        self.printer.clock.realtime_offset = head.realtime_offset_ns;
+        let args = self.printer.args;
+        let beginning = Beginning { captured, head, picture };
+        match Sinks::open(&args.output, args.bounds(), beginning, self.printer.clock) {
+            Ok(sinks) => self.sinks = Some(sinks),
+            Err(failure) => self.failed = Some(failure),
+        }
+        self.failed.is_none()
+    }
+
+    fn frame(&mut self, frame: &Frame, asked: bool) {
+        if let Some(sinks) = &mut self.sinks {
+            sinks.frame(frame, asked);
+            sinks.moment(Moment { time: frame.time, frames_lost: 0, events_lost: 0 });
+        }
+    }
+
+    fn event(&mut self, event: &Event, asked: bool) {
+        if let Some(sinks) = &mut self.sinks {
+            sinks.event(event, asked);
+            sinks.moment(Moment { time: event.time, frames_lost: 0, events_lost: 0 });
+        }
+    }
+
+    fn picture(&mut self, picture: &Picture) {
+        if let Some(sinks) = &mut self.sinks {
+            sinks.picture(picture);
+        }
+    }
+
+    fn told(&mut self, replay: &mut Replay, told: Told) -> bool {
+        if let (Some(watcher), Some(sinks)) = (replay.watcher(), &mut self.sinks) {
+            self.failed = self.printer.print(watcher, told, sinks).err();
+        }
+        self.failed.is_none() && self.printer.wants_more()
+    }
 }
 
 /// An error of a file, with what the user can do about it.
@@ -267,6 +312,7 @@ impl Args {
             slower_than: self.slower_than,
             snaplen: self.snaplen,
             limits: Limits::default(),
+            redact: self.redact,
         }
     }
 
@@ -277,6 +323,7 @@ impl Args {
             devices: self.devices.clone(),
             drops: self.drops,
             slower_than: self.slower_than.map(nanos),
+            redact: self.redact,
         })
     }
 

@@ -9,6 +9,8 @@
 //!
 //! Limits: a name that is also a word of the commands (`filter`, `host`) stays; so do the names of tables and chains.
 
+pub mod recording;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +32,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// The new names of one recording.
+#[derive(Clone)]
 pub struct Redaction {
     names: Vec<(String, String)>,
     subnets: Vec<IpNet>,
@@ -39,7 +42,14 @@ pub struct Redaction {
 impl Redaction {
     /// For everything that the snapshot names.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut names = BTreeMap::new();
+        let mut redaction = Self { names: Vec::new(), subnets: Vec::new(), key: RandomState::new() };
+        redaction.learn(snapshot);
+        redaction
+    }
+
+    /// The network has changed: what was renamed before keeps its new name.
+    pub fn learn(&mut self, snapshot: &Snapshot) {
+        let mut names: BTreeMap<String, String> = std::mem::take(&mut self.names).into_iter().collect();
         let mut call = |old: &str, word: &str| {
             let usable = !old.is_empty() && old != "." && !WORDS.contains(&old) && old.parse::<u64>().is_err();
             if usable && !names.contains_key(old) {
@@ -52,9 +62,21 @@ impl Redaction {
             if let Some(container) = &netns.container {
                 call(&container.name, "space");
                 call(&container.id, "id");
+                for (network, _) in &container.networks {
+                    call(network, "network");
+                }
+                if let Some(pod) = &container.pod {
+                    call(pod, "pod");
+                }
             }
             for link in &netns.links {
                 call(&link.name, "dev");
+                if let Some(alias) = &link.alias {
+                    call(alias, "alias");
+                }
+            }
+            for process in netns.sockets.iter().filter_map(|socket| socket.process.as_ref()) {
+                call(process, "process");
             }
         }
         for bridge in &snapshot.ovs {
@@ -66,13 +88,13 @@ impl Redaction {
         let mut names: Vec<(String, String)> = names.into_iter().collect();
         // Of two names that fit, the longer one is meant.
         names.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
-        let subnets = snapshot
-            .namespaces
-            .iter()
-            .flat_map(|netns| &netns.addresses)
-            .filter_map(crate::model::snapshot::Address::net)
-            .collect();
-        Self { names, subnets, key: RandomState::new() }
+        self.names = names;
+        let addresses = snapshot.namespaces.iter().flat_map(|netns| &netns.addresses);
+        for net in addresses.filter_map(crate::model::snapshot::Address::net) {
+            if !self.subnets.contains(&net) {
+                self.subnets.push(net);
+            }
+        }
     }
 
     /// The text with other names and addresses.
@@ -115,7 +137,7 @@ impl Redaction {
                 continue;
             }
             if let Some(mac) = mac(piece) {
-                return Some((end, self.mac(mac)));
+                return Some((end, self.mac(MacAddr(mac)).to_string()));
             }
             if let Ok(address) = piece.parse::<IpAddr>() {
                 let new = self.ip(address);
@@ -187,12 +209,13 @@ impl Redaction {
         new
     }
 
-    fn mac(&self, mac: [u8; 6]) -> String {
-        if mac == [0; 6] || mac[0] & 1 != 0 {
-            return MacAddr(mac).to_string();
+    /// The new link-layer address; groups stay.
+    pub fn mac(&self, mac: MacAddr) -> MacAddr {
+        if mac.is_zero() || mac.is_group() {
+            return mac;
         }
-        let hash = self.key.hash_one(("mac", mac)).to_be_bytes();
-        MacAddr([2, hash[0], hash[1], hash[2], hash[3], hash[4]]).to_string()
+        let hash = self.key.hash_one(("mac", mac.0)).to_be_bytes();
+        MacAddr([2, hash[0], hash[1], hash[2], hash[3], hash[4]])
     }
 }
 

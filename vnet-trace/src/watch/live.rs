@@ -18,6 +18,7 @@ use crate::model::question::Protocol;
 use crate::model::recording::{Moment, Picture, WatchHead};
 use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::Snapshot;
+use crate::rebuild::redact::recording::RedactError;
 
 /// What to watch for, and where.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Options {
     pub snaplen: Option<u32>,
     /// What bounds memory.
     pub limits: Limits,
+    /// Everything is told with other names, addresses and payload.
+    pub redact: bool,
 }
 
 /// Why nothing can be watched.
@@ -64,6 +67,9 @@ pub enum WatchError {
         /// What there is.
         known: Vec<String>,
     },
+    /// It cannot be redacted.
+    #[error(transparent)]
+    Redact(#[from] RedactError),
     /// Nothing can be captured.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -85,6 +91,7 @@ impl WatchError {
                 "`ip netns list` shows the names; a PID or a path such as /proc/42/ns/net will do as well".to_owned(),
             ),
             Self::Snapshot(_) | Self::Capture(_) => Some("run as root, or see `vnet-trace doctor`".to_owned()),
+            Self::Redact(_) => Some("without --redact it can be told as it is".to_owned()),
             Self::NoDevice { known, .. } => Some(format!("devices there: {}", known.join(", "))),
             Self::Deaf { gaps } => gaps.first().map(|gap| format!("{}: {}", gap.what, gap.why)),
         }
@@ -193,7 +200,12 @@ impl Live {
             drops: options.drops,
             slower_than: options.slower_than.map(|least| Nanos(least.as_nanos() as u64)),
         };
-        let watcher = Watcher::new(wanted, taken.snapshot.clone(), sight.clone(), options.limits);
+        let seen = Seen { snapshot: taken.snapshot.clone(), sight: sight.clone() };
+        let watcher = if options.redact {
+            Watcher::redacted(wanted, seen, options.limits)?
+        } else {
+            Watcher::new(wanted, seen, options.limits)
+        };
         let looked = Instant::now();
         Ok(Self {
             watcher,
@@ -247,12 +259,13 @@ impl Live {
 
     /// The network and what can be seen of it now.
     pub fn picture(&self) -> Picture {
-        Picture { snapshot: self.looking.taken.snapshot.clone(), sight: self.looking.sight.clone() }
+        let ground = self.watcher.ground();
+        Picture { snapshot: ground.snapshot().clone(), sight: ground.sight().clone() }
     }
 
     /// The beginning of a recording.
     pub fn head(&self) -> WatchHead {
-        WatchHead {
+        let head = WatchHead {
             tool: TOOL.to_owned(),
             kernel: nix::sys::utsname::uname()
                 .map(|name| name.release().to_string_lossy().into_owned())
@@ -260,7 +273,8 @@ impl Live {
             expression: self.options.expression.clone(),
             began: self.began,
             realtime_offset_ns: self.looking.stream.realtime_offset(),
-        }
+        };
+        self.watcher.redaction().map_or_else(|| head.clone(), |redaction| redaction.head(head.clone()))
     }
 
     /// Which of the captured frames belong to a recording.

@@ -51,6 +51,12 @@ pub enum Captured {
     More,
 }
 
+/// What waits for others of its packet.
+enum Sighting {
+    Frame(Frame),
+    Event(Event),
+}
+
 /// A recording in the making.
 pub struct Tape {
     path: PathBuf,
@@ -63,7 +69,7 @@ pub struct Tape {
     number: u64,
     /// Bytes of files that are complete and still there.
     complete: VecDeque<u64>,
-    waiting: VecDeque<(Frame, Option<u64>)>,
+    waiting: VecDeque<(Sighting, Option<u64>)>,
     asked: Recent<u64, ()>,
     moment: Moment,
 }
@@ -107,14 +113,23 @@ impl Tape {
         let helps = matches!(glance.role, Role::ArpRequest | Role::ArpReply | Role::IcmpError);
         // What has no name is kept by itself only.
         if asked || helps || glance.name.is_some() {
-            self.waiting.push_back((frame.clone(), glance.name.filter(|_| !asked && !helps)));
+            let name = glance.name.filter(|_| !asked && !helps);
+            self.waiting.push_back((Sighting::Frame(frame.clone()), name));
         }
         Ok(())
     }
 
-    /// Takes an event.
-    pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.write(|recorder| recorder.event(event))
+    /// Takes an event. What says nothing of which packet it is of is kept.
+    pub fn event(&mut self, event: &Event, asked: bool) -> io::Result<()> {
+        if self.captured == Captured::AsAsked {
+            return self.write(|recorder| recorder.event(event));
+        }
+        let name = name::of_event(&event.bytes, event.mac).and_then(|glance| glance.name);
+        if let Some(name) = name.filter(|_| asked) {
+            self.asked.insert(name, ());
+        }
+        self.waiting.push_back((Sighting::Event(event.clone()), name.filter(|_| !asked)));
+        Ok(())
     }
 
     /// The network is another.
@@ -161,13 +176,20 @@ impl Tape {
     }
 
     fn pour(&mut self, until: Nanos) -> io::Result<()> {
-        while let Some((frame, name)) = self.waiting.pop_front() {
-            if frame.time > until {
-                self.waiting.push_front((frame, name));
+        while let Some((sighting, name)) = self.waiting.pop_front() {
+            let time = match &sighting {
+                Sighting::Frame(frame) => frame.time,
+                Sighting::Event(event) => event.time,
+            };
+            if time > until {
+                self.waiting.push_front((sighting, name));
                 break;
             }
             if name.is_none_or(|name| self.asked.get(&name).is_some()) {
-                self.write(|recorder| recorder.frame(&frame))?;
+                self.write(|recorder| match &sighting {
+                    Sighting::Frame(frame) => recorder.frame(frame),
+                    Sighting::Event(event) => recorder.event(event),
+                })?;
             }
         }
         Ok(())

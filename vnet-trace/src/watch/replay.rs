@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::live::{self, WatchError};
+use super::record::Captured;
 use super::{Matched, Seen, Wanted, Watcher};
 use crate::collect::foreign::{self, ForeignError};
 use crate::collect::recording_file::RecordingError;
@@ -34,6 +35,8 @@ pub struct Options {
     pub drops: bool,
     /// Only packets that took at least so long.
     pub slower_than: Option<Nanos>,
+    /// Everything is told with other names, addresses and payload.
+    pub redact: bool,
 }
 
 /// Why a file cannot be watched again.
@@ -73,6 +76,33 @@ pub fn is_traffic(path: &Path) -> Option<bool> {
 /// Frames of a foreign capture that are put in order together.
 const WINDOW: usize = 65_536;
 
+/// Whoever is told of a recording again.
+pub trait Audience {
+    /// The beginning of it: what is known of the network, and which frames belong to a recording of what is told.
+    fn begins(&mut self, head: &WatchHead, picture: &Picture, captured: Captured) -> bool {
+        let _ = (head, picture, captured);
+        true
+    }
+
+    /// A frame, before it is followed.
+    fn frame(&mut self, frame: &Frame, asked: bool) {
+        let _ = (frame, asked);
+    }
+
+    /// An event, before it is followed.
+    fn event(&mut self, event: &Event, asked: bool) {
+        let _ = (event, asked);
+    }
+
+    /// The network is another.
+    fn picture(&mut self, picture: &Picture) {
+        let _ = picture;
+    }
+
+    /// A packet has ended: whether more are wanted.
+    fn told(&mut self, replay: &mut Replay, told: Told) -> bool;
+}
+
 /// What is read of a file.
 pub struct Replay {
     options: Options,
@@ -81,8 +111,11 @@ pub struct Replay {
     events: Vec<Event>,
     frames: Vec<Frame>,
     gaps: Vec<Gap>,
-    /// The beginning of a watch's recording.
-    pub head: Option<WatchHead>,
+    /// What is known of the recording.
+    pub head: WatchHead,
+    /// It is one of a watch.
+    pub is_watch: bool,
+    stopped: bool,
     /// When the recording began and what to add to its times to get nanoseconds since 1970.
     pub began: Nanos,
     /// See [`Replay::began`].
@@ -101,26 +134,34 @@ impl Replay {
             events: Vec::new(),
             frames: Vec::new(),
             gaps: Vec::new(),
-            head: None,
+            head: WatchHead {
+                tool: "another program".to_owned(),
+                kernel: String::new(),
+                expression: String::new(),
+                began: Nanos(0),
+                realtime_offset_ns: 0,
+            },
+            is_watch: false,
+            stopped: false,
             began: Nanos(0),
             realtime_offset: 0,
             last: Nanos(0),
         }
     }
 
-    /// Reads a file. Each way is handed over as soon as it has ended; false ends the reading. What was readable has been handed over
-    /// when an error is given.
-    pub fn read(&mut self, path: &Path, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> Result<(), ReplayError> {
+    /// Reads a file. Each way is handed over as soon as it has ended. What was readable has been handed over when an error is
+    /// given.
+    pub fn read(&mut self, path: &Path, audience: &mut dyn Audience) -> Result<(), ReplayError> {
         let done = match foreign::Capture::open(path) {
-            Ok(Some(capture)) => self.foreign(capture, each),
-            Ok(None) => self.recorded(path, each),
+            Ok(Some(capture)) => self.foreign(capture, audience),
+            Ok(None) => self.recorded(path, audience),
             Err(error) => Err(error.into()),
         };
-        self.feed();
+        self.feed(audience);
         if let Some(watcher) = &mut self.watcher {
             watcher.close();
         }
-        self.tell(each);
+        self.tell(audience);
         done
     }
 
@@ -134,7 +175,7 @@ impl Replay {
         self.watcher.as_mut()
     }
 
-    fn recorded(&mut self, path: &Path, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> Result<(), ReplayError> {
+    fn recorded(&mut self, path: &Path, audience: &mut dyn Audience) -> Result<(), ReplayError> {
         let mut parts = Parts::of_file(path)?;
         // A question's recording is in order of kind, not of time; it is small, and put in order when all of it is there.
         let mut question = false;
@@ -142,17 +183,17 @@ impl Replay {
             match part {
                 Part::Question(recording) => {
                     question = true;
-                    let Recording { before, sight, timing, ping, .. } = *recording;
-                    (self.began, self.realtime_offset) = (ping.started, timing.realtime_offset_ns);
-                    self.picture(Picture { snapshot: before, sight })?;
+                    let Recording { before, sight, timing, ping, tool, kernel, .. } = *recording;
+                    let expression = String::new();
+                    let (began, realtime_offset_ns) = (ping.started, timing.realtime_offset_ns);
+                    self.begin(WatchHead { tool, kernel, expression, began, realtime_offset_ns });
+                    self.is_watch = false;
+                    self.picture(Picture { snapshot: before, sight }, audience)?;
                 }
-                Part::Watch(head) => {
-                    (self.began, self.realtime_offset) = (head.began, head.realtime_offset_ns);
-                    self.head = Some(head);
-                }
+                Part::Watch(head) => self.begin(head),
                 Part::Picture(picture) => {
-                    self.feed();
-                    self.picture(*picture)?;
+                    self.feed(audience);
+                    self.picture(*picture, audience)?;
                 }
                 Part::Events(events) => self.events.extend(events),
                 Part::Frames(frames) => self.frames.extend(frames),
@@ -160,22 +201,18 @@ impl Replay {
                     if let Some(watcher) = &mut self.watcher {
                         watcher.lose(moment.time, moment.frames_lost, moment.events_lost);
                     }
-                    self.feed();
+                    self.feed(audience);
                     self.last = self.last.max(moment.time);
                 }
             }
-            if !question && !self.tell(each) {
+            if !question && !self.tell(audience) {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    fn foreign(
-        &mut self,
-        mut capture: foreign::Capture,
-        each: &mut dyn FnMut(&mut Self, Told) -> bool,
-    ) -> Result<(), ReplayError> {
+    fn foreign(&mut self, mut capture: foreign::Capture, audience: &mut dyn Audience) -> Result<(), ReplayError> {
         let mut done = Ok(());
         let mut known = 0;
         loop {
@@ -191,14 +228,14 @@ impl Replay {
             let devices = capture.snapshot().devices().count();
             if devices != known {
                 known = devices;
-                self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() })?;
+                self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() }, audience)?;
             }
             if self.frames.len() >= WINDOW {
                 self.frames.sort_by_key(|frame| frame.time);
                 let late = self.frames.split_off(WINDOW / 2);
-                self.feed();
+                self.feed(audience);
                 self.frames = late;
-                if !self.tell(each) {
+                if !self.tell(audience) {
                     return Ok(());
                 }
             }
@@ -208,25 +245,42 @@ impl Replay {
             self.began = self.frames.iter().map(|frame| frame.time).min().unwrap_or_default();
         }
         if self.watcher.is_none() {
-            self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() })?;
+            self.picture(Picture { snapshot: capture.snapshot().clone(), sight: Sight::default() }, audience)?;
         }
         done
     }
 
+    fn begin(&mut self, head: WatchHead) {
+        (self.began, self.realtime_offset) = (head.began, head.realtime_offset_ns);
+        self.is_watch = true;
+        self.head = head;
+    }
+
     /// The network, from here on.
-    fn picture(&mut self, picture: Picture) -> Result<(), ReplayError> {
+    fn picture(&mut self, picture: Picture, audience: &mut dyn Audience) -> Result<(), ReplayError> {
         let Picture { snapshot, sight } = picture;
+        let seen = Seen { snapshot, sight };
         if let Some(watcher) = &mut self.watcher {
-            watcher.renew(Seen { snapshot, sight });
+            watcher.renew(seen);
+            audience.picture(&shown(watcher));
             return Ok(());
         }
-        let wanted = self.wanted(&snapshot)?;
-        self.watcher = Some(Watcher::new(wanted, snapshot, sight, self.limits));
+        let wanted = self.wanted(&seen.snapshot)?;
+        let everything = wanted.expression.is_none() && wanted.netns.is_empty() && wanted.devices.is_empty();
+        let watcher = if self.options.redact {
+            Watcher::redacted(wanted, seen, self.limits).map_err(WatchError::from)?
+        } else {
+            Watcher::new(wanted, seen, self.limits)
+        };
+        let head = watcher.redaction().map_or_else(|| self.head.clone(), |redaction| redaction.head(self.head.clone()));
+        let captured = if everything { Captured::AsAsked } else { Captured::More };
+        self.stopped = !audience.begins(&head, &shown(&watcher), captured);
+        self.watcher = Some(watcher);
         Ok(())
     }
 
     fn wanted(&self, snapshot: &Snapshot) -> Result<Wanted, ReplayError> {
-        let Options { expression, netns, devices, drops, slower_than } = &self.options;
+        let Options { expression, netns, devices, drops, slower_than, .. } = &self.options;
         let netns: Vec<NetnsId> = match netns {
             None => Vec::new(),
             Some(name) => {
@@ -242,7 +296,7 @@ impl Replay {
     }
 
     /// Follows what was read, in the order of time.
-    fn feed(&mut self) {
+    fn feed(&mut self, audience: &mut dyn Audience) {
         let Some(watcher) = &mut self.watcher else { return };
         self.events.sort_by_key(|event| event.time);
         self.frames.sort_by_key(|frame| frame.time);
@@ -251,22 +305,27 @@ impl Replay {
         let mut frames = self.frames.drain(..).peekable();
         for event in self.events.drain(..) {
             while let Some(frame) = frames.next_if(|frame| frame.time < event.time) {
-                watcher.frame(frame, |_, _| {});
+                watcher.frame(frame, |frame, asked| audience.frame(frame, asked));
             }
-            watcher.event(event, Matched::NotYet);
+            watcher.event(event, Matched::NotYet, |event, asked| audience.event(event, asked));
         }
         for frame in frames {
-            watcher.frame(frame, |_, _| {});
+            watcher.frame(frame, |frame, asked| audience.frame(frame, asked));
         }
     }
 
     /// Hands over what has ended: whether more is wanted.
-    fn tell(&mut self, each: &mut dyn FnMut(&mut Self, Told) -> bool) -> bool {
-        while let Some(told) = self.watcher.as_mut().and_then(|watcher| watcher.tell(&mut |_| None)) {
-            if !each(self, told) {
-                return false;
-            }
+    fn tell(&mut self, audience: &mut dyn Audience) -> bool {
+        while !self.stopped
+            && let Some(told) = self.watcher.as_mut().and_then(|watcher| watcher.tell(&mut |_| None))
+        {
+            self.stopped = !audience.told(self, told);
         }
-        true
+        !self.stopped
     }
+}
+
+/// The network as it is told.
+fn shown(watcher: &Watcher) -> Picture {
+    Picture { snapshot: watcher.ground().snapshot().clone(), sight: watcher.ground().sight().clone() }
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::Unwritable;
 use crate::cli::{Failure, terminal};
 use crate::follow::way::Told;
+use crate::model::event::Event;
 use crate::model::frame::Frame;
-use crate::model::recording::{Moment, Picture};
+use crate::model::recording::{Moment, Picture, WatchHead};
 use crate::model::snapshot::Snapshot;
 use crate::present::pcapng::stream::Stream;
 use crate::present::watch::{self as words, Clock};
-use crate::watch::live::{Live, TOOL};
-use crate::watch::record::{Bounds, Room, Tape};
+use crate::watch::record::{Bounds, Captured, Room, Tape};
 
 /// A file to write, with the form that its ending asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,17 @@ enum Sink {
     Json(BufWriter<File>),
 }
 
+/// What a file begins with.
+#[derive(Clone, Copy)]
+pub struct Beginning<'a> {
+    /// Which frames belong to it.
+    pub captured: Captured,
+    /// Who writes it, and of what.
+    pub head: &'a WatchHead,
+    /// The network.
+    pub picture: &'a Picture,
+}
+
 /// The files of one watch.
 pub struct Sinks {
     all: Vec<(PathBuf, Option<Sink>)>,
@@ -55,14 +66,15 @@ pub struct Sinks {
 }
 
 impl Sinks {
-    /// Opens the files of a live watch.
-    pub fn open(targets: &[Target], bounds: Bounds, live: &Live, clock: Clock) -> Result<Self, Failure> {
+    /// Opens the files.
+    pub fn open(targets: &[Target], bounds: Bounds, beginning: Beginning<'_>, clock: Clock) -> Result<Self, Failure> {
         let mut sinks = Self { all: Vec::new(), clock };
         for Target { path, form } in targets {
             let failed = |source| Failure::new(Unwritable::at(path, source), None);
             let sink = match form {
                 Form::Recording => {
-                    let tape = Tape::begin(path, bounds, live.captured(), live.head(), live.picture());
+                    let Beginning { captured, head, picture } = beginning;
+                    let tape = Tape::begin(path, bounds, captured, head.clone(), picture.clone());
                     Sink::Recording(Box::new(tape.map_err(failed)?))
                 }
                 form if bounds.file.is_some() => {
@@ -71,24 +83,9 @@ impl Sinks {
                         format!("-C is for recordings, not for {form:?}").to_lowercase(),
                     ));
                 }
-                form => packets(path, *form, live.watcher.ground().snapshot())?,
+                form => packets(path, *form, &beginning)?,
             };
             sinks.all.push((path.clone(), Some(sink)));
-        }
-        Ok(sinks)
-    }
-
-    /// Opens the files of a watch that is told again, which has no recording to write.
-    pub fn of_packets(targets: &[Target], snapshot: &Snapshot, clock: Clock) -> Result<Self, Failure> {
-        let mut sinks = Self { all: Vec::new(), clock };
-        for Target { path, form } in targets {
-            if *form == Form::Recording {
-                return Err(Failure::with_help(
-                    format!("{} would be a recording of a recording", path.display()),
-                    "with -r, write .pcapng or .json",
-                ));
-            }
-            sinks.all.push((path.clone(), Some(packets(path, *form, snapshot)?)));
         }
         Ok(sinks)
     }
@@ -97,6 +94,14 @@ impl Sinks {
     pub fn frame(&mut self, frame: &Frame, asked: bool) {
         self.each(|sink, _| match sink {
             Sink::Recording(tape) => tape.frame(frame, asked),
+            _ => Ok(()),
+        });
+    }
+
+    /// A probe has seen something.
+    pub fn event(&mut self, event: &Event, asked: bool) {
+        self.each(|sink, _| match sink {
+            Sink::Recording(tape) => tape.event(event, asked),
             _ => Ok(()),
         });
     }
@@ -142,11 +147,6 @@ impl Sinks {
         Ok(())
     }
 
-    /// The same where nothing is recorded.
-    pub fn close_packets(self) -> Result<(), Failure> {
-        self.close(Moment { time: crate::model::id::Nanos(0), frames_lost: 0, events_lost: 0 })
-    }
-
     fn each(&mut self, mut write: impl FnMut(&mut Sink, Clock) -> std::io::Result<()>) {
         let clock = self.clock;
         for (path, sink) in &mut self.all {
@@ -159,16 +159,12 @@ impl Sinks {
     }
 }
 
-fn packets(path: &Path, form: Form, snapshot: &Snapshot) -> Result<Sink, Failure> {
+fn packets(path: &Path, form: Form, beginning: &Beginning<'_>) -> Result<Sink, Failure> {
     let failed = |source| Failure::new(Unwritable::at(path, source), None);
     let out = BufWriter::new(File::create(path).map_err(failed)?);
+    let Beginning { head, picture, .. } = beginning;
     Ok(match form {
-        Form::Pcapng => {
-            let kernel = nix::sys::utsname::uname()
-                .map(|name| name.release().to_string_lossy().into_owned())
-                .unwrap_or_default();
-            Sink::Pcapng(Stream::begin(out, &kernel, TOOL, snapshot).map_err(failed)?)
-        }
+        Form::Pcapng => Sink::Pcapng(Stream::begin(out, &head.kernel, &head.tool, &picture.snapshot).map_err(failed)?),
         Form::Recording | Form::Json => Sink::Json(out),
     })
 }
