@@ -220,7 +220,7 @@ fn transport(protocol: u8, bytes: &mut [u8], pseudo: &Pseudo, complete: bool, ve
             match (rest.split_first_chunk_mut::<8>(), deep) {
                 (Some(([8, 0, 0, 0, _, _, _, 0], inside)), 1..) => ethernet(inside, veil, inner),
                 (Some(([version, flags, p1, p2, _, _, _, 0], inside)), 1..)
-                    if *version >> 6 == 0 && *flags & 0x3f == 0 =>
+                    if *version >> 6 == 0 && flags.trailing_zeros() >= 6 =>
                 {
                     let options = (usize::from(*version & 0x3f) * 4).min(inside.len());
                     let kind = u16::from_be_bytes([*p1, *p2]);
@@ -277,9 +277,9 @@ fn icmp(protocol: u8, bytes: &mut [u8], veil: &dyn Veil, deep: u8) {
         }
         (58, 1..=4) => {
             if deep > 0 {
-                ipv6(rest, veil, deep)
+                ipv6(rest, veil, deep);
             } else {
-                payload(rest, veil)
+                payload(rest, veil);
             }
         }
         (58, 135 | 136) if rest.len() >= 16 => {
