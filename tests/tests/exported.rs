@@ -2,7 +2,15 @@
 //! Replayed, it has to give the answer of the live run. Redacted, nothing of the old names and addresses may be left. And the
 //! recording's fix has to be proven, within seconds.
 //!
+//! All commands are started where the lab is, and nothing there may be another thing afterwards: see [`unchanged`].
+//! And the recording is a world of its own: see [`offline`].
+//!
 //! One test per lab. What can't be rebuilt may say so, and is counted: see [`NOT_PROVEN`].
+
+#[path = "exported/offline.rs"]
+mod offline;
+#[path = "exported/unchanged.rs"]
+mod unchanged;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -57,23 +65,25 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let recording = folder.path().join("recording.vtr");
     let recorder = folder.path().join("recorder");
-    let live = folder.path().join("live.json");
-    // It stands in for the program while the lab runs, and keeps the recording and the answer.
-    let kept = format!("-o {} -o {}", recording.display(), live.display());
-    std::fs::write(&recorder, format!("#!/bin/sh\nexec {} \"$@\" {kept}\n", program.display()))?;
+    let original = embedded::find(id).ok_or("no such lab")??;
+    // It stands in for the program while the lab runs: it lets the program do everything, and keeps what it says.
+    std::fs::write(&recorder, unchanged::recorder(program, &original, folder.path()))?;
+    unchanged::prepare(folder.path())?;
     std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--no-tool-fix", "--program"]).arg(&recorder).arg(id))?;
+    unchanged::check(folder.path())?;
+    offline::by_nobody(program, &recording, &folder.path().join("foretold.json"))?;
+    offline::with_gaps(&recording, &original)?;
 
     if asks_a_port(id) {
         return refused(program, &recording);
     }
-    replayed(program, &recording, &live)?;
+    replayed(program, &recording, &folder.path().join("live.json"))?;
     let exported = folder.path().join(format!("{id}.toml"));
-    succeed(Command::new(program).args(["lab", "export", "-o"]).arg(&exported).arg(&recording))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--own-fix"]).arg(&exported))?;
     redacted(program, &recording, folder.path())?;
     redacted_recording(program, &recording, folder.path())?;
-    proven(program, &recording, id)
+    proven(&folder.path().join("proof.json"), id)
 }
 
 /// Whether a lab asks for a connection or sends datagrams: the services that answer are programs, and are not rebuilt.
@@ -184,10 +194,8 @@ fn redacted_recording(program: &Path, recording: &Path, folder: &Path) -> Result
     }
 }
 
-fn proven(program: &Path, recording: &Path, id: &str) -> Result<(), Failed> {
-    let done = Command::new(program).args(["explain", "--json", "--prove"]).arg(recording).output()?;
-    let answer: Value = serde_json::from_slice(&done.stdout)
-        .map_err(|error| format!("no answer: {error}\n{}", String::from_utf8_lossy(&done.stderr)))?;
+fn proven(said: &Path, id: &str) -> Result<(), Failed> {
+    let answer: Value = serde_json::from_slice(&std::fs::read(said)?).map_err(|error| format!("no answer: {error}"))?;
     if answer["verdict"] == "delivered" {
         return Ok(());
     }

@@ -22,6 +22,7 @@ pub mod rules;
 pub mod toward;
 pub mod twin;
 pub mod unexplained;
+pub mod unread;
 
 use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};
 use crate::model::exchange::Fault;

@@ -79,7 +79,9 @@ pub fn judge(case: &Case<'_>, fault: &Fault) -> Judgement {
     if !last.is_empty() || nowhere_expected && !case.recording.sight.captured.is_empty() && sent {
         let mut evidence = last;
         evidence.extend(absent);
-        return Judgement::Holds(Grade::Deduced, evidence);
+        // What was not read there explains the loss as well.
+        let known = super::unread::parts(case, fault.loss.place.netns).is_empty();
+        return Judgement::Holds(if known { Grade::Deduced } else { Grade::Suspected }, evidence);
     }
     Judgement::Holds(Grade::Suspected, Vec::new())
 }

@@ -3,16 +3,20 @@
 //! A prediction that ends in a fault is a *lost* whose grade is at best *deduced*: no packet confirms it. It is only
 //! *suspected* where a rule that is not understood stands before the place, because that rule may be the one that bites.
 //! What can't be read at all (a program, a user-space switch) may send the packet elsewhere, so behind it nothing is
-//! claimed: the verdict is *undecided*, and the faults behind it are named as what to look at next. A prediction without
-//! a fault is *delivered* only if nothing on the way can't be read and the packet stays in sight to its end.
+//! claimed: the verdict is *undecided*, and the faults behind it are named as what to look at next. So it is with parts of a
+//! namespace on the way that could not be read ([`unread`]). A prediction without a fault is *delivered* only if nothing on
+//! the way can't be read and the packet stays in sight to its end.
+
+use std::collections::BTreeSet;
 
 use crate::model::diagnosis::{Diagnosis, Evidence, Finding, Grade, Source, Verdict};
 use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Opaque, Place};
-use crate::model::id::Device;
+use crate::model::id::{Device, NetnsId};
 use crate::model::recording::RouteResult;
+use crate::model::snapshot::Part;
 
 use super::case::Case;
-use super::{gaps, name, notes, unexplained};
+use super::{gaps, name, notes, unexplained, unread};
 
 /// Judges a case by its prediction alone.
 pub fn foretell(case: &Case<'_>) -> Diagnosis {
@@ -46,7 +50,7 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
     primary.evidence.splice(0..0, kernel_says(case, first));
     super::mend_on(case, &mut primary, Some(0), &mut later);
     let known: Vec<Finding> = named.into_iter().chain(later).collect();
-    if doubts.iter().any(|(_, opaque)| may_divert(opaque)) {
+    if doubts.iter().any(Doubt::may_divert) {
         tell_doubts(case, &doubts, &mut diagnosis);
         diagnosis.leads.push(format!("if it is let pass there: {}", primary.summary));
         diagnosis.also.push(primary);
@@ -95,8 +99,28 @@ fn without_fault(case: &Case<'_>, diagnosis: &mut Diagnosis) {
     }
 }
 
-/// What can't be read on the way before a fault; on the whole way if there is none.
-fn doubts<'a>(case: &Case<'a>, before: Option<&Fault>) -> Vec<(Place, &'a Opaque)> {
+/// Something on the way that decides, and of which it is not known how.
+enum Doubt<'a> {
+    /// It can't be read.
+    Opaque(Place, &'a Opaque),
+    /// It was not read.
+    Unread(NetnsId, Part),
+}
+
+impl Doubt<'_> {
+    /// Whether it can do something else with a packet than let it pass or drop it.
+    fn may_divert(&self) -> bool {
+        match self {
+            Self::Opaque(_, opaque) => {
+                matches!(opaque, Opaque::Xdp { .. } | Opaque::Tc { .. } | Opaque::Switch { .. } | Opaque::Outside)
+            }
+            Self::Unread(..) => true,
+        }
+    }
+}
+
+/// What is not known on the way before a fault; on the whole way if there is none.
+fn doubts<'a>(case: &Case<'a>, before: Option<&Fault>) -> Vec<Doubt<'a>> {
     let ends = |journey: &Journey| {
         before.is_some_and(|fault| {
             journey.leg == fault.leg
@@ -106,38 +130,50 @@ fn doubts<'a>(case: &Case<'a>, before: Option<&Fault>) -> Vec<(Place, &'a Opaque
         })
     };
     let mut found = Vec::new();
+    let mut passed = BTreeSet::from([case.recording.question.netns]);
+    passed.extend(before.map(|fault| fault.loss.place.netns));
     for journey in &case.predicted.journeys {
         for step in &journey.steps {
+            passed.insert(step.netns);
             if let Action::Opaque(opaque) = &step.action {
-                found.push((Place { netns: step.netns, device: step.device, function: None }, opaque));
+                found.push(Doubt::Opaque(Place { netns: step.netns, device: step.device, function: None }, opaque));
             }
         }
         if ends(journey) {
             break;
         }
     }
+    let unread =
+        passed.into_iter().flat_map(|netns| unread::parts(case, netns).into_iter().map(move |part| (netns, part)));
+    found.extend(unread.map(|(netns, part)| Doubt::Unread(netns, part)));
     found
 }
 
-fn tell_doubts(case: &Case<'_>, doubts: &[(Place, &Opaque)], diagnosis: &mut Diagnosis) {
-    for (place, opaque) in doubts {
-        let lead = format!(
-            "{} at {} decides as well, and can't be read: only asking shows what it does",
-            unexplained::word(opaque),
-            case.at(place)
-        );
+fn tell_doubts(case: &Case<'_>, doubts: &[Doubt<'_>], diagnosis: &mut Diagnosis) {
+    for doubt in doubts {
+        let lead = match doubt {
+            Doubt::Opaque(place, opaque) => format!(
+                "{} at {} decides as well, and can't be read: only asking shows what it does",
+                unexplained::word(opaque),
+                case.at(place)
+            ),
+            Doubt::Unread(_, Part::Everything) => "a network namespace could not be read at all".to_owned(),
+            Doubt::Unread(netns, part) => format!(
+                "{} of {} could not be read: what they decide is not known",
+                unread::word(*part),
+                match case.snapshot().netns_name(*netns) {
+                    "." => "this namespace",
+                    name => name,
+                }
+            ),
+        };
         if !diagnosis.leads.contains(&lead) {
             diagnosis.leads.push(lead);
         }
     }
 }
 
-/// Whether it can do something else with a packet than let it pass or drop it.
-fn may_divert(opaque: &Opaque) -> bool {
-    matches!(opaque, Opaque::Xdp { .. } | Opaque::Tc { .. } | Opaque::Switch { .. } | Opaque::Outside)
-}
-
-fn grade(fault: &Fault, doubts: &[(Place, &Opaque)]) -> Grade {
+fn grade(fault: &Fault, doubts: &[Doubt<'_>]) -> Grade {
     let unsure = !fault.loss.certain || matches!(fault.loss.decision, Some(Decision::Netfilter { certain: false, .. }));
     if unsure || !doubts.is_empty() { Grade::Suspected } else { Grade::Deduced }
 }

@@ -4,6 +4,8 @@
 //! user-space switch, a rule that the evaluator does not understand), or the kernel says itself why it dropped it, or it
 //! left what we can see. The place is where the prediction and the sightings part.
 
+use std::collections::BTreeSet;
+
 use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Leg, Loss, Opaque, Place, Role, Step};
 use crate::model::id::{Device, NetnsId};
 use crate::model::netfilter::RuleRef;
@@ -35,6 +37,7 @@ pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
         if let Some(fault) = beyond_sight(case, journey) {
             return (Some(fault), leads);
         }
+        leads.extend(unread(case, journey, &part));
         leads.push(lead(case, journey, &part));
         return (None, leads);
     }
@@ -308,6 +311,21 @@ fn beyond_sight(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
 /// An RST, or an ICMP error of the kind port unreachable.
 fn is_refusal(error: &PingError) -> bool {
     error.is_refusal() || matches!((error.icmp, error.offender), (Some((3, 3) | (1, 4)), _))
+}
+
+/// What was not read of the namespaces in which it vanished.
+fn unread(case: &Case<'_>, journey: &Journey, part: &Part) -> Vec<String> {
+    let end = part.to.min(journey.steps.len());
+    let stretch = &journey.steps[part.from.saturating_sub(1).min(end)..end];
+    let namespaces: BTreeSet<NetnsId> = stretch.iter().map(|step| step.netns).collect();
+    let unread = namespaces.into_iter().flat_map(|netns| {
+        super::unread::parts(case, netns).into_iter().map(move |part| (netns, super::unread::word(part)))
+    });
+    unread
+        .map(|(netns, what)| {
+            format!("{what} of {} could not be read, and may be why", case.snapshot().netns_name(netns))
+        })
+        .collect()
 }
 
 fn lead(case: &Case<'_>, journey: &Journey, part: &Part) -> String {

@@ -50,6 +50,20 @@ impl Ruleset {
         self.tables.is_empty() && self.gaps.is_empty()
     }
 
+    /// Whose rules are there and were not read. What was read and is not understood is not among them: it is named by the
+    /// evaluation that meets it.
+    pub fn unread(&self) -> impl Iterator<Item = Backend> {
+        self.gaps.iter().filter_map(|gap| match gap {
+            RulesetGap::ProgramMissing { backend, .. } | RulesetGap::KernelRefused { backend, .. } => Some(*backend),
+            RulesetGap::ProgramFailed { program, .. }
+            | RulesetGap::Deadline { program, .. }
+            | RulesetGap::Malformed { program, .. } => Some(Backend::of_program(program)),
+            RulesetGap::SetTruncated { .. }
+            | RulesetGap::NotUnderstood { .. }
+            | RulesetGap::MoreNotUnderstood { .. } => None,
+        })
+    }
+
     /// The table that a reference points into.
     pub fn table(&self, at: &RuleRef) -> Option<&Table> {
         self.tables
@@ -150,6 +164,22 @@ pub enum Backend {
     ArptablesNft,
     /// arptables with tables of its own in the kernel.
     ArptablesLegacy,
+}
+
+impl Backend {
+    /// Whose rules a program lists.
+    pub fn of_program(program: &str) -> Self {
+        let legacy = program.contains("legacy");
+        match program.split('-').next().unwrap_or_default() {
+            "iptables" | "ip6tables" if legacy => Self::IptablesLegacy,
+            "iptables" | "ip6tables" => Self::IptablesNft,
+            "ebtables" if legacy => Self::EbtablesLegacy,
+            "ebtables" => Self::EbtablesNft,
+            "arptables" if legacy => Self::ArptablesLegacy,
+            "arptables" => Self::ArptablesNft,
+            _ => Self::Nft,
+        }
+    }
 }
 
 /// The address family of a table: which packets it sees, and at which layer.

@@ -1,7 +1,7 @@
 //! What the machine looked like: the configuration of every network namespace that can be reached from
 //! the question, as rtnetlink, /proc/sys and the rule sets tell it. Words and numbers are the kernel's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -37,6 +37,36 @@ pub struct Snapshot {
     pub gaps: Vec<Gap>,
 }
 
+/// A part of a namespace's configuration, as far as it is read on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// All of it.
+    Everything,
+    /// Addresses.
+    Addresses,
+    /// Routes.
+    Routes,
+    /// Policy rules.
+    Rules,
+    /// Neighbours.
+    Neighbours,
+    /// Forwarding databases.
+    Fdb,
+    /// VLANs of bridges.
+    Vlans,
+    /// Queueing disciplines.
+    Qdiscs,
+    /// tc filters.
+    Filters,
+    /// Packet-filter rules; also told by [`Ruleset::gaps`].
+    Netfilter,
+    /// IPsec policies.
+    Ipsec,
+    /// Sysctls that belong to no device.
+    Settings,
+}
+
 /// One network namespace.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Netns {
@@ -57,6 +87,9 @@ pub struct Netns {
     /// Processes seen in it: a few, for names.
     #[serde(default)]
     pub pids: Vec<u32>,
+    /// Parts that are not all there: what they hold was read up to an error, or not at all.
+    #[serde(default)]
+    pub unread: BTreeSet<Part>,
     /// Devices, by index.
     pub links: Vec<Link>,
     /// Addresses in the order the kernel lists them (primary before secondary).

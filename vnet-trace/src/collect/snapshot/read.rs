@@ -24,7 +24,7 @@ use crate::collect::{bpf, netfilter, procnet, sysctl};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
-use crate::model::snapshot::{Link, LinkKind, Netns};
+use crate::model::snapshot::{Link, LinkKind, Netns, Part};
 
 /// As many namespaces are read closely.
 const CLOSELY: usize = 64;
@@ -33,6 +33,7 @@ const CLOSELY: usize = 64;
 struct Work<'a> {
     netns: Netns,
     gaps: Vec<Gap>,
+    unread: BTreeSet<Part>,
     member: &'a Candidate,
     look: Look,
     close: bool,
@@ -59,6 +60,7 @@ pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<V
     let work = members.iter().zip(looked.namespaces).enumerate().map(|(index, (member, look))| Work {
         netns: named(index, member),
         gaps: Vec::new(),
+        unread: BTreeSet::new(),
         member,
         look,
         close: true,
@@ -69,7 +71,7 @@ pub fn all(request: &Request, members: &[Candidate], looked: Looked) -> Result<V
         let kernel = Kernel::look();
         work = step(work, members, |work| rest(work, request, kernel))?;
     }
-    Ok(work.into_iter().map(|work| (work.netns, work.gaps)).collect())
+    Ok(work.into_iter().map(|work| (Netns { unread: work.unread, ..work.netns }, work.gaps)).collect())
 }
 
 /// One step for every namespace, in it.
@@ -82,6 +84,7 @@ fn step<'a>(
         let entered = work.member.handle.enter().map_err(Box::from);
         if let Err(error) = entered.and_then(|()| read(&mut work)) {
             work.gaps.push(gap("configuration", &work.netns.name, &*error));
+            work.unread.insert(Part::Everything);
         }
         work
     })?;
@@ -89,7 +92,8 @@ fn step<'a>(
         let netns = named(index, member);
         let error = NetnsError::BrokenOff { name: netns.name.clone() };
         let gaps = vec![gap("configuration", &netns.name, &error)];
-        Work { netns, gaps, member, look: Look::default(), close: false }
+        let unread = BTreeSet::from([Part::Everything]);
+        Work { netns, gaps, unread, member, look: Look::default(), close: false }
     };
     let done = done.into_iter().zip(members).enumerate();
     Ok(done.map(|(index, (work, member))| work.unwrap_or_else(|| broken_off(index, member))).collect())
@@ -110,21 +114,22 @@ fn named(index: usize, member: &Candidate) -> Netns {
 
 /// Devices, addresses, routes, rules, neighbours: who is wired to whom.
 fn wiring(work: &mut Work<'_>) -> Result<(), Box<dyn Error>> {
-    let Work { netns, gaps, look, .. } = work;
+    let Work { netns, gaps, unread, look, .. } = work;
     netns.links = look.links.iter().map(|read| read.link.clone()).collect();
     for link in &mut netns.links {
         let owner = link.link_nsid.and_then(|nsid| look.owners.get(&nsid));
         link.link_netns = owner.map(|owner| NetnsId(*owner as u32));
     }
-    let mut noted = Noted { gaps, netns: &netns.name };
+    let name = netns.name.clone();
+    let mut noted = Noted { gaps, netns: &name, unread };
     for link in netns.links.iter().filter(|link| link.link_nsid.is_some() && link.link_netns.is_none()) {
         noted.note(&format!("other end of {}", link.name), "no name, mount or process leads to its network namespace");
     }
     let mut channel = Channel::open(netlink::ROUTE)?;
-    netns.addresses = noted.items("addresses", address::read(&mut channel));
-    netns.routes = noted.items("routes", route::read(&mut channel));
-    netns.rules = noted.items("rules", rule::read(&mut channel));
-    netns.neighbours = noted.items("neighbours", neigh::read(&mut channel));
+    netns.addresses = noted.items("addresses", Some(Part::Addresses), address::read(&mut channel));
+    netns.routes = noted.items("routes", Some(Part::Routes), route::read(&mut channel));
+    netns.rules = noted.items("rules", Some(Part::Rules), rule::read(&mut channel));
+    netns.neighbours = noted.items("neighbours", Some(Part::Neighbours), neigh::read(&mut channel));
     Ok(())
 }
 
@@ -161,6 +166,7 @@ fn choose(request: &Request, work: &mut [Work<'_>]) {
     for (_, index) in &left_out {
         if let Some(work) = work.get_mut(*index) {
             work.close = false;
+            work.unread.insert(Part::Settings);
         }
     }
     if let Some(first) = work.first_mut() {
@@ -174,19 +180,23 @@ fn choose(request: &Request, work: &mut [Work<'_>]) {
 
 /// Everything else.
 fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Box<dyn Error>> {
-    let Work { netns, gaps, look, close, .. } = work;
+    let Work { netns, gaps, unread, look, close, .. } = work;
     let name = netns.name.clone();
-    let mut noted = Noted { gaps, netns: &name };
+    let mut noted = Noted { gaps, netns: &name, unread };
     let mut channel = Channel::open(netlink::ROUTE)?;
-    netns.fdb = noted.items("forwarding databases", fdb::read(&mut channel, &netns.links));
-    netns.bridge_vlans = noted.items("bridge VLANs", vlan::read(&mut channel, &netns.links));
-    netns.qdiscs = noted.items("queueing disciplines", qdisc::read(&mut channel));
+    netns.fdb = noted.items("forwarding databases", Some(Part::Fdb), fdb::read(&mut channel, &netns.links));
+    netns.bridge_vlans = noted.items("bridge VLANs", Some(Part::Vlans), vlan::read(&mut channel, &netns.links));
+    netns.qdiscs = noted.items("queueing disciplines", Some(Part::Qdiscs), qdisc::read(&mut channel));
     // Programs at tcx hooks run before the filters of clsact.
     if kernel.tcx {
         let of_link = |link: &Link| bpf::tcx(link.index, matches!(link.kind, LinkKind::Netkit { .. }));
         netns.filters.extend(netns.links.iter().flat_map(of_link));
     }
-    netns.filters.extend(noted.items("tc filters", filter::read(&mut channel, &netns.qdiscs, &netns.links)));
+    netns.filters.extend(noted.items(
+        "tc filters",
+        Some(Part::Filters),
+        filter::read(&mut channel, &netns.qdiscs, &netns.links),
+    ));
     bpf::Names::default().fill(netns);
     sysctl::devices(&mut netns.sysctls, &look.links);
     netns.multicast = procnet::multicast();
@@ -197,7 +207,7 @@ fn rest(work: &mut Work<'_>, request: &Request, kernel: Kernel) -> Result<(), Bo
     }
     if *close {
         netns.sysctls.append(&mut sysctl::namespace());
-        let tables = noted.items("neighbour tables", neigh::read_parameters(&mut channel));
+        let tables = noted.items("neighbour tables", Some(Part::Settings), neigh::read_parameters(&mut channel));
         sysctl::neighbour_tables(&mut netns.sysctls, &tables, &netns.links);
         netns.counters = procnet::counters();
         neighbour_counters(netns, &tables);
@@ -240,14 +250,14 @@ fn ipsec(netns: &mut Netns, noted: &mut Noted<'_>) {
     let mut channel = match Channel::open(xfrm::PROTOCOL) {
         Ok(channel) => channel,
         Err(error) if error.is_unsupported() => return,
-        Err(error) => return noted.gap("IPsec policies", &error),
+        Err(error) => return noted.gap("IPsec policies", Some(Part::Ipsec), &error),
     };
-    netns.xfrm_policies = noted.items("IPsec policies", xfrm::policies(&mut channel));
+    netns.xfrm_policies = noted.items("IPsec policies", Some(Part::Ipsec), xfrm::policies(&mut channel));
     // Asked for only where a policy could want one.
     if !netns.xfrm_policies.is_empty() {
         match xfrm::states(&mut channel) {
             Ok(states) => netns.xfrm_states = states,
-            Err(error) => noted.gap("IPsec states", &error),
+            Err(error) => noted.gap("IPsec states", Some(Part::Ipsec), &error),
         }
     }
 }
@@ -265,17 +275,19 @@ fn connections(netns: &mut Netns, noted: &mut Noted<'_>, addresses: &[IpAddr], o
         return;
     }
     let dump = Channel::open(conntrack::PROTOCOL).and_then(|mut channel| conntrack::read(&mut channel, addresses));
-    netns.conntrack = noted.items("connection tracking entries", dump);
+    netns.conntrack = noted.items("connection tracking entries", None, dump);
 }
 
 /// Turns what could not be read into gaps.
 struct Noted<'a> {
     gaps: &'a mut Vec<Gap>,
     netns: &'a str,
+    unread: &'a mut BTreeSet<Part>,
 }
 
 impl Noted<'_> {
-    fn gap(&mut self, what: &str, error: &dyn Error) {
+    fn gap(&mut self, what: &str, part: Option<Part>, error: &dyn Error) {
+        self.unread.extend(part);
         self.gaps.push(gap(what, self.netns, error));
     }
 
@@ -284,16 +296,18 @@ impl Noted<'_> {
         self.gaps.push(Gap { what, why: why.into(), help: String::new() });
     }
 
-    fn items<T>(&mut self, what: &str, dump: Result<Dump<T>, NetlinkError>) -> Vec<T> {
+    fn items<T>(&mut self, what: &str, part: Option<Part>, dump: Result<Dump<T>, NetlinkError>) -> Vec<T> {
         match dump {
             Ok(dump) => {
-                self.gaps.extend(dump_gaps(what, self.netns, &dump));
+                let gaps = dump_gaps(what, self.netns, &dump);
+                self.unread.extend(part.filter(|_| !gaps.is_empty()));
+                self.gaps.extend(gaps);
                 dump.items
             }
             // The kernel has no such thing, so there is nothing to see.
             Err(error) if error.is_unsupported() => Vec::new(),
             Err(error) => {
-                self.gap(what, &error);
+                self.gap(what, part, &error);
                 Vec::new()
             }
         }
