@@ -188,10 +188,26 @@ pub fn correlate(recording: &Recording) -> Packets {
             }
         }
     }
-    book.close()
+    let mut packets = book.close();
+    packets.forget_strangers();
+    packets
 }
 
 impl Packets {
+    /// Address resolution is told apart by addresses alone, and another network of the machine may have the same ones. What
+    /// was never seen at a place that the snapshot knows is of such a one.
+    fn forget_strangers(&mut self) {
+        let strange = |packet: &Packet| {
+            matches!(packet.role, Role::ArpRequest | Role::ArpReply)
+                && packet.visits.iter().all(|visit| visit.netns.is_none())
+        };
+        let (strangers, known) = std::mem::take(&mut self.packets).into_iter().partition(strange);
+        self.packets = known;
+        let strangers: Vec<Packet> = strangers;
+        let sightings = strangers.iter().flat_map(|packet| &packet.visits).flat_map(|visit| &visit.sightings);
+        self.unrelated.extend(sightings.map(|sighting| sighting.pointer));
+    }
+
     /// How many sightings belong to a packet.
     pub fn related(&self) -> usize {
         self.packets.iter().flat_map(|packet| &packet.visits).map(|visit| visit.sightings.len()).sum()

@@ -15,6 +15,7 @@ pub mod foretell;
 pub mod link;
 pub mod mended;
 pub mod notes;
+pub mod parting;
 pub mod provenance;
 pub mod registry;
 pub mod route;
@@ -43,8 +44,10 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         notes: notes(case),
         gaps: gaps(case),
         leads: Vec::new(),
+        parting: None,
     };
     if delivered {
+        diagnosis.parting = parting::find(case, Verdict::Delivered, None);
         return diagnosis;
     }
     let mut later: Vec<Finding> = Vec::new();
@@ -115,6 +118,7 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
         }
         diagnosis.verdict = Verdict::Lost;
     }
+    diagnosis.parting = parting::find(case, diagnosis.verdict, at.and_then(|at| case.predicted.faults.get(at)));
     diagnosis
 }
 

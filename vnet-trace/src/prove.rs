@@ -22,9 +22,11 @@ use crate::ask::Answer;
 use crate::lab::export;
 use crate::lab::process::{self, Ended};
 use crate::model::diagnosis::{Diagnosis, Finding, Verdict};
+use crate::model::exchange::Decision;
 use crate::model::id::NetnsId;
 use crate::model::proof::{Attempt, AttemptResult, Proof, ProofOutcome, Shown};
 use crate::model::question::Protocol;
+use crate::rebuild::socket;
 use crate::rebuild::translate::Translator;
 use crate::rebuild::{Rebuilt, rebuild};
 
@@ -75,9 +77,6 @@ fn attempt(answer: &Answer, executable: &Path, proof: &mut Proof) -> Result<Proo
     let (Verdict::Lost, Some(primary)) = (answer.diagnosis.verdict, &answer.diagnosis.primary) else {
         return Err("there is no named cause to reproduce".to_owned());
     };
-    if answer.recording.question.protocol != Protocol::Echo {
-        return Err("only echo requests are asked in a rebuilt network".to_owned());
-    }
     if !nix::unistd::geteuid().is_root() {
         return Err("network namespaces are made by root only".to_owned());
     }
@@ -141,6 +140,22 @@ fn attempt(answer: &Answer, executable: &Path, proof: &mut Proof) -> Result<Proo
             _ => {}
         }
     }
+    if !asked && let Some(tried) = stand_in(answer, primary, &rebuilt) {
+        let outcome = try_one(answer, executable, &rebuilt, vec![tried.commands.clone()])?;
+        if let Some(instead) = reproduced(answer, primary, &rebuilt, &outcome) {
+            return Ok(instead);
+        }
+        let at = tried.fix;
+        proof.attempts.push(Attempt { result: outcome.result.clone(), ..tried });
+        if outcome.result == AttemptResult::Answered {
+            proof.limits.push("the service is not rebuilt: socat stands for it".to_owned());
+            proof.effects = outcome.effects;
+            proof.pairs = outcome.pairs;
+            proof.bounded = outcome.bounded;
+            return Ok(ProofOutcome::Proven { fix: at });
+        }
+        return Ok(ProofOutcome::NotHelped);
+    }
     if !asked {
         // Without a fix that can be tried there is still something to show: that the loss is understood.
         let outcome = try_one(answer, executable, &rebuilt, Vec::new())?;
@@ -167,6 +182,27 @@ fn stages(commands: &[String], diagnosis: &Diagnosis) -> Vec<Vec<String>> {
     let first: Vec<String> =
         commands.iter().filter(|command| !later.iter().flatten().any(|placed| placed == *command)).cloned().collect();
     if first.is_empty() { vec![commands.to_vec()] } else { std::iter::once(first).chain(later).collect() }
+}
+
+/// Where a service has to be started, which only its owner can do: somebody listens there in its stead, which shows whether
+/// that is all that is missing.
+fn stand_in(answer: &Answer, primary: &Finding, rebuilt: &Rebuilt) -> Option<Attempt> {
+    let at = primary.fixes.iter().position(|fix| fix.commands.is_empty()).filter(|_| primary.code == "port-closed")?;
+    let faults = answer.predicted.as_ref().map(|exchange| exchange.faults.as_slice()).unwrap_or_default();
+    let (address, port) = faults.iter().find_map(|fault| match fault.loss.decision {
+        Some(Decision::PortClosed { port, .. }) if fault.loss.place.netns == primary.place.netns => {
+            Some((fault.headers.dst?, port))
+        }
+        _ => None,
+    })?;
+    let protocol = match answer.recording.question.protocol {
+        Protocol::Tcp { sport, .. } => Protocol::Tcp { port, sport },
+        Protocol::Udp { sport, .. } => Protocol::Udp { port, sport },
+        Protocol::Echo => return None,
+    };
+    let command = socket::listener(protocol, rebuilt.names.name(primary.place.netns), address)?;
+    let (title, result) = (primary.fixes[at].title.clone(), AttemptResult::Same);
+    Some(Attempt { fix: at, title, commands: vec![command], between: Vec::new(), result })
 }
 
 fn is_on_the_way(answer: &Answer, device: crate::model::id::Device) -> bool {

@@ -31,6 +31,7 @@ pub mod redact;
 pub mod route;
 pub mod scope;
 pub mod script;
+pub mod socket;
 pub mod stand_in;
 pub mod sysctl;
 pub mod tc;
@@ -170,6 +171,7 @@ pub fn rebuild(recording: &Recording, scope: &Scope, cause: Option<&Finding>) ->
     tc::ipsec(&mut work);
     ovs::flows(&mut work);
     stand_in::programs(&mut work);
+    socket::listen(&mut work);
     outside::hide(&mut work);
     address::settle(&mut work);
     Ok(Rebuilt { script: work.script.finish(), needs: work.needs, names, missing: work.missing })

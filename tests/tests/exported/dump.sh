@@ -1,6 +1,7 @@
 # Everything that a command could change in the network namespaces under /run/netns and in the own one, as text. Each line
 # begins with its namespace. What moves by itself is left out: counters, timers, ages, what a state machine of the kernel
-# goes through (neighbours, spanning tree, duplicate address detection), and entries that a bridge has learned.
+# goes through (neighbours, spanning tree, duplicate address detection), entries that a bridge has learned, and link-local
+# neighbours, of whom hosts and routers hear by themselves.
 one() {
   {
     ip -d -o link show | sed -E 's/[a-z_]*timer +[0-9.]+//g; s/gc_timer.*ageing/ageing/; s/topology_change[a-z_]* [0-9]//g; s/ state [A-Z]+ / /g; s/NO-CARRIER,//; s/,LOWER_UP//; s/,M-DOWN//; s/ (state|port) (listening|learning|forwarding|blocking|disabled) / /g; s/root_(port|path_cost|id) [^ ]+//g; s/designated_(root|cost|bridge|port) [^ ]+//g; s/[^ ]*mcast_flood_always//; s/config_pending [0-9]//g'
@@ -21,7 +22,7 @@ one() {
     ip xfrm policy show 2>/dev/null
     sysctl -a 2>/dev/null | grep -E '^net\.' | grep -vE 'nf_conntrack_count|nf_conntrack_buckets|ip_local_port_range'
     # A neighbour without its state, which changes by itself.
-    ip neigh show nud all | grep -vE 'NOARP|PERMANENT' | sed -E 's/^([^ ]+) dev ([^ ]+).*/neighbour \1 \2/'
+    ip neigh show nud all | grep -vE 'NOARP|PERMANENT|^fe80:' | sed -E 's/^([^ ]+) dev ([^ ]+).*/neighbour \1 \2/'
     ip neigh show nud permanent | sed -E 's/ *(REACHABLE|STALE)//'
   } | sed "s/^/$1: /"
 }

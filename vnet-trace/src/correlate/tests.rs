@@ -211,3 +211,15 @@ fn a_route_look_up_belongs_to_the_buffer_that_was_at_hand() {
     assert_eq!(packets.packets[0].visits[0].sightings.len(), 2);
     assert_eq!(packets.unrelated, [Pointer::Event(2)]);
 }
+
+#[test]
+fn an_answer_that_was_seen_nowhere_is_another_networks() {
+    let used_up = || EventKind::Consume { location: Some("packet_recvmsg".to_owned()) };
+    let stranger = event(5, 0x77, None, &arp(2, B, A), used_up());
+    let packets = of(vec![stranger.clone()], vec![frame(1, device(0, 2), Direction::Out, &arp(1, A, B))]);
+    assert_eq!(packets.packets.iter().map(|packet| packet.role).collect::<Vec<_>>(), [Role::ArpRequest]);
+    assert_eq!(packets.unrelated, [Pointer::Event(0)]);
+    // One that came in by a device of ours is ours, wherever else it is seen.
+    let packets = of(vec![stranger], vec![frame(4, device(0, 2), Direction::In, &arp(2, B, A))]);
+    assert_eq!(packets.packets.iter().map(|packet| packet.role).collect::<Vec<_>>(), [Role::ArpReply]);
+}

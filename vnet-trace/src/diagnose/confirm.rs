@@ -116,7 +116,8 @@ pub fn sightings<'a>(case: &Case<'a>, role: Role, leg: Leg, target: Option<IpAdd
     found
 }
 
-fn collect<'a>(journey: &'a Journey, found: &mut Vec<Sighting<'a>>) {
+/// The sightings of one journey and its copies.
+pub(super) fn collect<'a>(journey: &'a Journey, found: &mut Vec<Sighting<'a>>) {
     for step in &journey.steps {
         let Some(ifindex) = step.device else { continue };
         let way = match step.action {
@@ -260,7 +261,7 @@ fn unfounded(case: &Case<'_>, fault: &Fault) -> Option<String> {
 }
 
 /// Devices on which a sighting can't be counted on: capture sees nothing there although packets pass.
-fn quiet(case: &Case<'_>, device: Device) -> bool {
+pub(super) fn quiet(case: &Case<'_>, device: Device) -> bool {
     use crate::model::snapshot::LinkKind;
     case.link(device).is_none_or(|link| {
         matches!(link.kind, LinkKind::Vrf { .. } | LinkKind::Openvswitch | LinkKind::Netkit { .. })

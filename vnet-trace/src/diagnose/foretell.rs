@@ -27,6 +27,7 @@ pub fn foretell(case: &Case<'_>) -> Diagnosis {
         notes: notes(case),
         gaps: gaps(case),
         leads: Vec::new(),
+        parting: None,
     };
     let Some(first) = case.predicted.faults.first() else {
         without_fault(case, &mut diagnosis);
@@ -157,7 +158,9 @@ fn tell_doubts(case: &Case<'_>, doubts: &[Doubt<'_>], diagnosis: &mut Diagnosis)
                 unexplained::word(opaque),
                 case.at(place)
             ),
-            Doubt::Unread(_, Part::Everything) => "a network namespace could not be read at all".to_owned(),
+            Doubt::Unread(_, part @ (Part::Everything | Part::Addresses)) => {
+                format!("{} of a network namespace could not be read", unread::word(*part))
+            }
             Doubt::Unread(netns, part) => format!(
                 "{} of {} could not be read: what they decide is not known",
                 unread::word(*part),

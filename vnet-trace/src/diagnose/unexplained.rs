@@ -57,13 +57,17 @@ pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
 
 /// The stretch of a predicted journey in which the packet vanished: after the last step that was seen, up to the first that
 /// was watched and not seen.
-struct Part {
+pub(super) struct Part {
+    /// Position of the first step in it.
     from: usize,
-    to: usize,
-    last: Option<Device>,
+    /// Position behind its last step.
+    pub(super) to: usize,
+    /// Where the packet was seen last.
+    pub(super) last: Option<Device>,
 }
 
-fn parting(case: &Case<'_>, journey: &Journey, seen: &[Sighting<'_>]) -> Option<Part> {
+/// Where what was seen of a journey leaves it, if the packet vanished.
+pub(super) fn parting(case: &Case<'_>, journey: &Journey, seen: &[Sighting<'_>]) -> Option<Part> {
     let passes = |step: &Step| -> Option<(Device, Way)> {
         let device = Device::new(step.netns, step.device?);
         match step.action {
@@ -209,7 +213,7 @@ fn checksum(journey: &Journey, layer: &str) -> Decision {
 }
 
 /// What can't be read, in the stretch in which the packet vanished.
-fn opaques<'a>(journey: &'a Journey, part: &Part) -> Vec<(Place, &'a Opaque)> {
+pub(super) fn opaques<'a>(journey: &'a Journey, part: &Part) -> Vec<(Place, &'a Opaque)> {
     journey.steps[part.from.min(journey.steps.len())..part.to.min(journey.steps.len())]
         .iter()
         .filter_map(|step| match &step.action {

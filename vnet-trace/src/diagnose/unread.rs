@@ -20,9 +20,9 @@ pub fn parts(case: &Case<'_>, netns: NetnsId) -> Vec<Part> {
         Backend::ArptablesNft | Backend::ArptablesLegacy => ipv4,
     };
     let filter = space.netfilter.unread().any(decides).then_some(Part::Netfilter);
-    // One that was not read at all may have the other end of any device, or any address.
-    let whole = case.snapshot().namespaces.iter().any(|space| space.unread.contains(&Part::Everything));
-    let whole = whole.then_some(Part::Everything);
+    // One that was not read may have the other end of any device, or any address.
+    let elsewhere = |part: Part| case.snapshot().namespaces.iter().any(|space| space.unread.contains(&part));
+    let whole = [Part::Everything, Part::Addresses].into_iter().filter(|part| elsewhere(*part));
     let mut parts: Vec<Part> = space.unread.iter().copied().chain(filter).chain(whole).collect();
     parts.sort_unstable();
     parts.dedup();

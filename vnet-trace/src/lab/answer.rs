@@ -20,6 +20,19 @@ pub struct Answer {
     /// Delivered, but not the way a person expects.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// Where what was seen is not what the configuration gives.
+    #[serde(default)]
+    pub parting: Option<Parting>,
+}
+
+/// Where reality leaves the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Parting {
+    /// In one sentence.
+    pub summary: String,
+    /// What is not modelled and may be why.
+    #[serde(default)]
+    pub suspects: Vec<String>,
 }
 
 /// A cause that was named.
@@ -138,6 +151,11 @@ impl Answer {
                 let named: Vec<&str> = primary.owners().collect();
                 misses.push(differs("owner", owner, &if named.is_empty() { "none".into() } else { named.join("; ") }));
             }
+        }
+
+        // In a healthy network nothing happens that was not foretold: if it does, the prediction is wrong.
+        if let Some(parting) = self.parting.as_ref().filter(|_| expect.verdict == Verdict::Delivered) {
+            misses.push(differs("parting", "none", &parting.summary));
         }
 
         let notes = expect.notes.as_deref().unwrap_or_default();

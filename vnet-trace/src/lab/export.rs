@@ -20,6 +20,8 @@ use crate::rebuild::scope::Scope;
 use crate::rebuild::translate::Translator;
 use crate::rebuild::{Missing, Rebuilt, rebuild};
 
+use super::spec::Proto;
+
 /// Whether names and addresses are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
@@ -35,12 +37,6 @@ pub enum ExportError {
     /// A lab states an answer.
     #[error("the recording has no answer that a lab could expect: its cause is undecided")]
     Undecided,
-    /// A lab's question is a ping.
-    #[error("a lab asks with an echo request, and the recording asks with {protocol}")]
-    Protocol {
-        /// What it asks with.
-        protocol: &'static str,
-    },
     /// What loses the packet is not there.
     #[error("{} can't be rebuilt: {}", missing.what, missing.why)]
     Missing {
@@ -89,6 +85,10 @@ struct Probe {
     mark: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tos: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proto: Option<Proto>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -109,11 +109,6 @@ struct Expect {
 /// A lab file's text for a judged recording.
 pub fn export(id: &str, recording: &Recording, diagnosis: &Diagnosis, naming: Naming) -> Result<String, ExportError> {
     let question = &recording.question;
-    match question.protocol {
-        Protocol::Echo => {}
-        Protocol::Tcp { .. } => return Err(ExportError::Protocol { protocol: "TCP" }),
-        Protocol::Udp { .. } => return Err(ExportError::Protocol { protocol: "UDP" }),
-    }
     if diagnosis.verdict == Verdict::Undecided {
         return Err(ExportError::Undecided);
     }
@@ -208,6 +203,12 @@ fn probe(question: &Question, rebuilt: &Rebuilt) -> Probe {
         ttl: question.ttl,
         mark: (question.mark != 0).then_some(question.mark),
         tos: (question.tos != 0).then_some(question.tos),
+        proto: match question.protocol {
+            Protocol::Echo => None,
+            Protocol::Tcp { .. } => Some(Proto::Tcp),
+            Protocol::Udp { .. } => Some(Proto::Udp),
+        },
+        port: question.port(),
     }
 }
 

@@ -23,6 +23,22 @@ pub struct Diagnosis {
     pub gaps: Vec<Gap>,
     /// What was excluded and what to look at next, for an undecided verdict.
     pub leads: Vec<String>,
+    /// Where what was seen is not what the configuration gives.
+    #[serde(default)]
+    pub parting: Option<Parting>,
+}
+
+/// Where reality leaves the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parting {
+    /// Which packet.
+    pub role: Role,
+    /// Where it was seen last, or where it should not have been seen.
+    pub place: Place,
+    /// What the configuration says, and what was seen.
+    pub text: String,
+    /// What stands in between and is not modelled.
+    pub suspects: Vec<String>,
 }
 
 /// The outcome.

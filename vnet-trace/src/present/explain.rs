@@ -24,6 +24,7 @@ pub fn story(report: Report<'_>, style: Style) -> String {
     }
     proof::write(&mut sheet, report, Detail::Full);
     unknown(&mut sheet, report);
+    text::parting(&mut sheet, report);
     afterwards(&mut sheet, report);
     notes(&mut sheet, report);
     gaps(&mut sheet, report);

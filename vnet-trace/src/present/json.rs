@@ -68,6 +68,9 @@ pub struct Document {
     pub notes: Vec<Note>,
     /// What is known and where to look next, when undecided.
     pub leads: Vec<String>,
+    /// Where what was seen is not what the configuration gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parting: Option<Parting>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
     /// The packets' ways.
@@ -78,6 +81,19 @@ pub struct Document {
     pub sight: Sight,
     /// Milliseconds since the start of the command.
     pub timing_ms: Timing,
+}
+
+/// Where reality leaves the plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parting {
+    /// Which packet.
+    pub role: Role,
+    /// Where.
+    pub place: Place,
+    /// What the configuration says, and what was seen.
+    pub summary: String,
+    /// What stands in between and is not modelled.
+    pub suspects: Vec<String>,
 }
 
 /// The program that recorded.

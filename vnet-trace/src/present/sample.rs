@@ -249,6 +249,7 @@ pub fn martian() -> Sample {
             }],
             gaps: Vec::new(),
             leads: Vec::new(),
+            parting: None,
         },
         recording,
     }
@@ -375,6 +376,7 @@ pub fn delivered() -> Sample {
             }],
             gaps: Vec::new(),
             leads: Vec::new(),
+            parting: None,
         },
     }
 }
@@ -419,6 +421,7 @@ pub fn undecided() -> Sample {
                 "excluded: firewall rules of ns2, its route back, icmpv6.echo_ignore_all".to_owned(),
                 "next: look at ns2 with probes, which need root".to_owned(),
             ],
+            parting: None,
         },
     }
 }
@@ -475,6 +478,7 @@ pub fn no_route() -> Sample {
             notes: Vec::new(),
             gaps: Vec::new(),
             leads: Vec::new(),
+            parting: None,
         },
     }
 }

@@ -28,6 +28,10 @@ pub fn ping(report: Report<'_>, style: Style, level: Detail) -> String {
     }
     proof::write(&mut sheet, report, level);
     leads(&mut sheet, report);
+    // Where a cause is named, the parting adds nothing to it that people have to read.
+    if report.diagnosis.primary.is_none() || level == Detail::Full {
+        parting(&mut sheet, report);
+    }
     also(&mut sheet, report);
     notes(&mut sheet, report);
     not_seen(&mut sheet, report, level);
@@ -348,6 +352,14 @@ fn leads(sheet: &mut Sheet, report: Report<'_>) {
     sheet.heading("What is known, and where to look next");
     for lead in &report.diagnosis.leads {
         sheet.item(2, &[lead.clone().into()]);
+    }
+}
+
+/// Where what was seen is not what was foretold.
+pub fn parting(sheet: &mut Sheet, report: Report<'_>) {
+    if let Some(parting) = &report.diagnosis.parting {
+        sheet.heading("Not as foretold");
+        sheet.item(2, &[parting.text.clone().into()]);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::id::NetnsId;
 use crate::model::proof::Effect;
-use crate::model::question::{Iface, Question};
+use crate::model::question::{Iface, Protocol, Question};
 use crate::model::snapshot::Snapshot;
 use crate::predict::predict;
 
@@ -48,7 +48,7 @@ pub fn changes(asked: &Question, before: &Snapshot, after: &Snapshot) -> Changes
             break;
         }
         changes.pairs += 1;
-        let question = question(*from, to.address);
+        let question = question(*from, to.address, asked.protocol);
         let arrives = |snapshot: &Snapshot| predict(&question, snapshot).exchange.faults.is_empty();
         let (was, is) = (arrives(before), arrives(after));
         if was != is {
@@ -81,6 +81,6 @@ fn ends(snapshot: &Snapshot) -> Vec<End> {
     ends
 }
 
-fn question(from: End, dst: IpAddr) -> Question {
-    Question { iface: Some(Iface::Address(from.address)), ..Question::echo(from.netns, dst) }
+fn question(from: End, dst: IpAddr, protocol: Protocol) -> Question {
+    Question { iface: Some(Iface::Address(from.address)), protocol, ..Question::echo(from.netns, dst) }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{self, Answer, Patience, PingOptions};
+use crate::ask::{self, Answer, Foretelling, Patience, PingOptions};
 use crate::collect::netns::Asked;
 use crate::collect::ping::{Family, Manner};
 use crate::lab::process::{last_lines, run_to_deadline};
@@ -232,7 +232,7 @@ fn ask(job: &Job, tier: Option<Tier>) -> Result<Answer, String> {
         patience: Patience::Decisive,
         tier,
     };
-    ask::run(&options).map_err(|error| chain(&error))
+    ask::connect(&Foretelling { options, protocol: question.protocol }).map_err(|error| chain(&error))
 }
 
 /// The error with its causes, in one line.

@@ -37,6 +37,12 @@ pub fn document(report: Report<'_>, asked: Asked) -> Document {
         proof: report.proof.map(crate::present::proof::json),
         notes: diagnosis.notes.iter().map(|note| make.note(note)).collect(),
         leads: diagnosis.leads.clone(),
+        parting: diagnosis.parting.as_ref().map(|parting| super::Parting {
+            role: parting.role,
+            place: make.place(parting.place.netns, parting.place.device, None),
+            summary: parting.text.clone(),
+            suspects: parting.suspects.clone(),
+        }),
         gaps: report
             .gaps()
             .into_iter()
