@@ -37,6 +37,9 @@ const NOT_PROVEN: &[(&str, &str)] = &[
     ("veth-peer-down", "behind the first fault nobody owns the address"),
 ];
 
+/// Labs in which a BPF program decides.
+const JUDGED_BY_PROGRAMS: &[&str] = &["xdp-drop", "tc-ingress-bpf-drop", "cgroup-bpf-egress-drop"];
+
 /// A proof may take so long, by the program as it is shipped.
 const PROOF_MS: u64 = if cfg!(debug_assertions) { 10_000 } else { 3000 };
 
@@ -73,6 +76,7 @@ fn run(program: &Path, id: &str) -> Result<(), Failed> {
     std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755))?;
     lab(Command::new(program).args(["lab", "run", "--json", "--no-tool-fix", "--program"]).arg(&recorder).arg(id))?;
     unchanged::check(folder.path())?;
+    parts(&folder.path().join("answer.json"), id)?;
     offline::by_nobody(program, &recording, &folder.path().join("foretold.json"))?;
     offline::with_gaps(&recording, &original)?;
 
@@ -174,6 +178,17 @@ fn redacted_recording(program: &Path, recording: &Path, folder: &Path) -> Result
     match renamed.iter().find(|name| words.contains(name.as_str())) {
         Some(name) => Err(format!("{name} is left in the redacted recording").into()),
         None => Ok(()),
+    }
+}
+
+/// Reality leaves the plan where a program judged that no model covers, which is named, and nowhere else.
+fn parts(said: &Path, id: &str) -> Result<(), Failed> {
+    let answer: Value = serde_json::from_slice(&std::fs::read(said)?)?;
+    let parting = &answer["parting"];
+    let suspects = parting["suspects"].as_array().map(Vec::len);
+    match (suspects, JUDGED_BY_PROGRAMS.contains(&id)) {
+        (Some(1), true) | (None, false) => Ok(()),
+        _ => Err(format!("it parts: {parting:#}").into()),
     }
 }
 
