@@ -63,7 +63,7 @@ const RULES: &[Rule] = &[
     Rule {
         module: "rebuild",
         modules: &["model", "packet", "predict", "diagnose"],
-        crates: &["serde_json", "ipnet", "thiserror"],
+        crates: &["serde", "serde_json", "ipnet", "thiserror"],
         never: WORLD,
     },
     Rule { module: "follow", modules: &["model", "packet", "correlate", "reconstruct"], crates: &[], never: WORLD },
