@@ -14,7 +14,7 @@ use crate::collect::netns::{self, NetnsError, run_in};
 use crate::collect::pcap::{Capture, Filter, Target};
 use crate::collect::ping::{Asker, Control, Family, Manner, OpenError, ResolveError, resolve};
 use crate::collect::snapshot::{self, SnapshotError, Taken};
-use crate::collect::{clock, route_get};
+use crate::collect::{clock, ovs, route_get};
 use crate::correlate::correlate;
 use crate::diagnose::case::Case;
 use crate::diagnose::diagnose;
@@ -28,7 +28,7 @@ use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::{LinkKind, Snapshot};
 use crate::packet::identity::Key;
 use crate::predict::as_seen::as_seen;
-use crate::predict::predict;
+use crate::predict::{Prediction, predict};
 use crate::present::Report;
 use crate::rebuild::redact::Redaction;
 use crate::rebuild::redact::recording::RedactError;
@@ -248,7 +248,7 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         addresses.push(source);
     }
     let request = snapshot::Request { asked: place, addresses, protocol, ..snapshot::Request::default() };
-    let taken = snapshot::take(&request)?;
+    let mut taken = snapshot::take(&request)?;
     let mut question = Question {
         netns: taken.asked,
         dst: resolved.address,
@@ -268,8 +268,8 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
     check_device(&question, &taken.snapshot)?;
     let sender = run_in(&handle, || Sender::open(&question, options.manner))??;
     sender.complete(&mut question);
-    let prediction = predict(&question, &taken.snapshot);
     let mut sight = Sight::default();
+    let prediction = predicted(&question, &mut taken, &mut sight.gaps);
     let targets = targets(&taken, &question, &prediction.exchange);
     let wake = decide::Wake::new();
     let key = Key::of(&question, &taken.snapshot).with_addresses(interesting(&taken.snapshot, &question));
@@ -384,6 +384,27 @@ pub fn redacted(answer: Answer) -> Result<Answer, RedactError> {
         redaction.learn(after);
     }
     Ok(judge(redaction.recording(recording)?))
+}
+
+/// Times that switches are asked: what one answers may lead to the next.
+const ROUNDS: usize = 3;
+
+/// What the configuration would do, with the word of the switches that the packets come through.
+fn predicted(question: &Question, taken: &mut Taken, gaps: &mut Vec<Gap>) -> Prediction {
+    let mut prediction = predict(question, &taken.snapshot);
+    for _ in 0..ROUNDS {
+        if prediction.switched.is_empty() {
+            break;
+        }
+        let known = |snapshot: &Snapshot| snapshot.ovs.iter().map(|bridge| bridge.traces.len()).sum::<usize>();
+        let before = known(&taken.snapshot);
+        gaps.extend(ovs::ask(&mut taken.snapshot.ovs, &prediction.switched));
+        if known(&taken.snapshot) == before {
+            break;
+        }
+        prediction = predict(question, &taken.snapshot);
+    }
+    prediction
 }
 
 /// Judges a recording.

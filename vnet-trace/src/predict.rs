@@ -54,6 +54,8 @@ pub struct Prediction {
     pub exchange: Exchange,
     /// Packets that filters refuse, as they come to the hook.
     pub refused: Vec<filter::Refused>,
+    /// Frames that Open vSwitch bridges could be asked about, and were not: bridge and frame, as `ofproto/trace` wants them.
+    pub switched: Vec<(String, String)>,
 }
 
 /// Predicts the exchange that a question begins.
@@ -80,6 +82,7 @@ pub fn predict(question: &Question, snapshot: &Snapshot) -> Prediction {
     Prediction {
         exchange: Exchange { journeys: walk.journeys, faults, owner, near_misses: walk.near_misses },
         refused: walk.refused,
+        switched: walk.switched,
     }
 }
 
@@ -101,6 +104,7 @@ pub fn passing(question: &Question, snapshot: &Snapshot, device: Device) -> Pred
     Prediction {
         exchange: Exchange { journeys: walk.journeys, faults, owner, near_misses: walk.near_misses },
         refused: walk.refused,
+        switched: walk.switched,
     }
 }
 

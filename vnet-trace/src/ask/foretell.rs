@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, AskError, PingOptions, check_device, judge, lookups};
+use super::{Answer, AskError, PingOptions, check_device, judge, lookups, predicted};
 use crate::collect::netns::{Asked, run_in};
 use crate::collect::ping::{Family, Resolved, resolve};
 use crate::collect::snapshot::{Depth, Reach};
@@ -16,7 +16,6 @@ use crate::model::question::{Iface, Protocol, Question};
 use crate::model::recording::{PingOutcome, Recording, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::Snapshot;
-use crate::predict::predict;
 
 /// What to foretell.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,14 +37,15 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     addresses.extend(source(options));
     let request =
         snapshot::Request { asked: place, addresses, protocol: asked.protocol, ..snapshot::Request::default() };
-    let taken = snapshot::take(&request)?;
+    let mut taken = snapshot::take(&request)?;
     let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
-    let prediction = predict(&question, &taken.snapshot);
+    let mut unasked = Vec::new();
+    let prediction = predicted(&question, &mut taken, &mut unasked);
     let answers = route_get::ask(&taken, &lookups(&question, &prediction.exchange));
     let total_us = begun.elapsed().as_micros() as u64;
     let recording = Recording {
         answers: answers.answers.into_iter().flatten().collect(),
-        sight: Sight { gaps: answers.gaps, ..Sight::default() },
+        sight: Sight { gaps: unasked.into_iter().chain(answers.gaps).collect(), ..Sight::default() },
         kernel: nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
@@ -80,9 +80,9 @@ pub fn survey(place: &Asked, asked: Option<&Foretelling>) -> Result<Survey, AskE
     request.depth = Depth::Full;
     request.addresses = std::iter::once(resolved.address).chain(source(&asked.options)).collect();
     request.protocol = asked.protocol;
-    let taken = snapshot::take(&request)?;
+    let mut taken = snapshot::take(&request)?;
     let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
-    let exchange = predict(&question, &taken.snapshot).exchange;
+    let exchange = predicted(&question, &mut taken, &mut Vec::new()).exchange;
     Ok(Survey { way: Some((question.dst, exchange)), snapshot: taken.snapshot })
 }
 

@@ -25,6 +25,8 @@ use rpc::RpcError;
 
 /// What a daemon that does not answer may cost.
 const DEADLINE: Duration = Duration::from_secs(6);
+/// Frames asked about: a flood comes through every bridge.
+const FRAMES: usize = 24;
 /// Flows kept of one bridge.
 const FLOWS: usize = 20_000;
 
@@ -182,11 +184,14 @@ impl Switches {
                     let lines = flows.lines().map(str::trim).filter(|line| line.contains("actions="));
                     bridge.flows = lines.take(FLOWS).map(str::to_owned).collect();
                 }
-                Err(error) => self.gaps.push(Gap {
-                    what: format!("the flows of the Open vSwitch bridge {}", bridge.name),
-                    why: why(&error),
-                    help: String::new(),
-                }),
+                Err(error) => {
+                    bridge.flows_unread = true;
+                    self.gaps.push(Gap {
+                        what: format!("the flows of the Open vSwitch bridge {}", bridge.name),
+                        why: why(&error),
+                        help: String::new(),
+                    });
+                }
             }
         }
     }
@@ -203,6 +208,27 @@ fn device(snapshot: &Snapshot, home: NetnsId, interface: &OvsInterface) -> Optio
     let made = |kind: &LinkKind| matches!(kind, LinkKind::Openvswitch | LinkKind::Tun { tap: true });
     let mut moved = snapshot.devices().filter(|(_, link)| link.name == interface.name && made(&link.kind));
     moved.next().map(|(device, _)| device).filter(|_| moved.next().is_none())
+}
+
+/// Asks the switches about these frames, by bridge, and keeps their answers with the bridges. What a switch does not answer it
+/// will not answer the next time either: then nothing more is asked.
+pub fn ask(bridges: &mut [OvsBridge], frames: &[(String, String)]) -> Vec<Gap> {
+    for (name, flow) in frames.iter().take(FRAMES) {
+        let Some(bridge) = bridges.iter_mut().find(|bridge| bridge.name == *name) else { continue };
+        match trace(name, flow) {
+            Ok(answer) => bridge.traces.push(answer),
+            // It does not take this frame; the next one may do.
+            Err(RpcError::Refused { .. }) => {}
+            Err(error) => {
+                return vec![Gap {
+                    what: format!("what the Open vSwitch bridge {name} would do with the packets"),
+                    why: why(&error),
+                    help: "see whether ovs-vswitchd runs".into(),
+                }];
+            }
+        }
+    }
+    Vec::new()
 }
 
 /// What the switch would do with a packet: `ovs-appctl ofproto/trace BRIDGE FLOW`, asked of the daemon itself.

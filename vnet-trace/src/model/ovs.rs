@@ -17,6 +17,9 @@ pub struct OvsBridge {
     pub ports: Vec<OvsPort>,
     /// `ovs-ofctl dump-flows`, a line each.
     pub flows: Vec<String>,
+    /// The flows could not be read.
+    #[serde(default)]
+    pub flows_unread: bool,
     /// `ofproto/trace` answers that were asked for this question.
     pub traces: Vec<OvsTrace>,
 }

@@ -1,5 +1,7 @@
 //! Open vSwitch, as far as its port settings and plain flows decide. A flow that says anything but `drop`, `NORMAL`,
-//! `FLOOD` or an output port makes the bridge opaque: the frame is then passed on as NORMAL would, with a mark on its way.
+//! `FLOOD` or an output port is left to the switch itself: the walk notes its question ([`trace::question`]), and where the
+//! answer is there already (`ofproto/trace`, see [`crate::model::ovs::OvsTrace`]) it decides. Else the bridge is opaque: the
+//! frame is passed on as NORMAL would, with a mark on its way. Patch ports lead into the bridge at their other end.
 
 use crate::model::exchange::{Action, Decision, Opaque, Place};
 use crate::model::id::Device;
@@ -8,12 +10,31 @@ use crate::model::ovs::{OvsBridge, OvsPort};
 use super::frame::{Branch, Carries, End, Frame, Payload, Trail};
 use super::walk::Walk;
 
-/// What a flow table says of a frame.
-enum Flow<'a> {
-    Normal,
-    Drop(Option<&'a str>),
-    Output(i32),
-    Unclear,
+pub mod trace;
+
+use trace::Answer;
+
+/// Bridges that a frame comes through by patch ports, at the most.
+const MOST_PATCHES: u8 = 8;
+
+/// How a frame comes into a bridge.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    /// The device where the fault would be, if there is one.
+    here: Option<Device>,
+    /// The port it came in by.
+    port: Option<&'a OvsPort>,
+    /// OpenFlow's number of that port.
+    in_port: Option<i32>,
+    /// Patch ports passed.
+    patches: u8,
+}
+
+impl<'a> Entry<'a> {
+    fn by(device: Device, port: &'a OvsPort) -> Self {
+        let interface = port.interfaces.iter().find(|interface| interface.device == Some(device));
+        Self { here: Some(device), port: Some(port), in_port: interface.and_then(|found| found.ofport), patches: 0 }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -41,7 +62,7 @@ impl<'a> Walk<'a> {
         let Some((bridge, port)) = self.ovs_port(device) else {
             return vec![Branch { trail, end: End::OutOfSight(device) }];
         };
-        self.ovs_switch(trail, bridge, Some((device, port)), frame)
+        self.ovs_switch(trail, bridge, Entry::by(device, port), frame)
     }
 
     /// The local port sends.
@@ -62,7 +83,8 @@ impl<'a> Walk<'a> {
     ) -> Vec<Branch> {
         let port =
             bridge.ports.iter().find(|port| port.interfaces.iter().any(|interface| interface.device == Some(device)));
-        self.ovs_switch(trail, bridge, port.map(|port| (device, port)), frame)
+        let unknown = Entry { here: Some(device), port: None, in_port: None, patches: 0 };
+        self.ovs_switch(trail, bridge, port.map_or(unknown, |port| Entry::by(device, port)), frame)
     }
 
     /// A device beside an Open vSwitch bridge that looks as if it should have been one of its ports.
@@ -71,7 +93,8 @@ impl<'a> Walk<'a> {
         for bridge in self.ovs_bridges_it_could_join(device) {
             let mut guess = trail.clone();
             guess.block(Place::at(device, "netif_receive_skb"), Decision::NotAttached { bridge: ovs_local(bridge) });
-            branches.extend(self.ovs_switch(guess, bridge, None, frame.clone()));
+            let nowhere = Entry { here: None, port: None, in_port: None, patches: 0 };
+            branches.extend(self.ovs_switch(guess, bridge, nowhere, frame.clone()));
         }
         branches
     }
@@ -97,84 +120,58 @@ impl<'a> Walk<'a> {
         self.snapshot.ovs.iter().filter(here).collect()
     }
 
-    fn ovs_switch(
-        &mut self,
-        mut trail: Trail,
-        bridge: &'a OvsBridge,
-        from: Option<(Device, &'a OvsPort)>,
-        frame: Frame,
-    ) -> Vec<Branch> {
-        let in_port = from.and_then(|(device, port)| {
-            port.interfaces
-                .iter()
-                .find(|interface| interface.device == Some(device))
-                .and_then(|interface| interface.ofport)
-        });
-        let place = |device: Option<Device>| match device {
-            Some(device) => Place::at(device, "ovs"),
-            None => Place { netns: crate::model::id::NetnsId(0), device: None, function: Some("ovs".to_owned()) },
-        };
-        let here = from.map(|(device, _)| device).or_else(|| ovs_local(bridge));
-        match decide(bridge, in_port, &frame) {
-            Flow::Normal => {}
-            Flow::Drop(flow) => trail.block(
-                place(here),
-                Decision::Ovs { bridge: bridge.name.clone(), flow: flow.map(str::to_owned), vlan_port: None },
-            ),
-            Flow::Unclear => {
+    fn ovs_switch(&mut self, mut trail: Trail, bridge: &'a OvsBridge, from: Entry<'a>, frame: Frame) -> Vec<Branch> {
+        let here = from.here.or_else(|| ovs_local(bridge));
+        match self.ovs_decide(bridge, from.in_port, &frame) {
+            Answer::Normal => {}
+            Answer::Drop { bridge, flow } => trail.block(at(here), Decision::Ovs { bridge, flow, vlan_port: None }),
+            Answer::Unclear => {
                 if let Some(device) = here {
                     trail.step(device, Action::Opaque(Opaque::Switch { bridge: bridge.name.clone() }));
                 }
             }
-            Flow::Output(number) => {
-                let target = bridge
-                    .ports
-                    .iter()
-                    .flat_map(|port| &port.interfaces)
-                    .find(|interface| interface.ofport == Some(number));
-                return match target.and_then(|interface| interface.device) {
-                    Some(device) => self.ovs_out(trail, device, frame),
-                    None => vec![Branch { trail, end: End::Dead }],
-                };
+            Answer::Output(ports) => {
+                let targets = bridge.ports.iter().filter(|port| {
+                    let numbers = port.interfaces.iter().filter_map(|interface| interface.ofport);
+                    numbers.into_iter().any(|number| ports.contains(&number))
+                });
+                let mut branches = Vec::new();
+                for port in targets {
+                    branches.extend(self.ovs_out_by(trail.clone(), port, from, frame.clone()));
+                }
+                if branches.is_empty() {
+                    branches.push(Branch { trail, end: End::Dead });
+                }
+                return branches;
             }
         }
-        let vlan = from.map_or(0, |(_, port)| port.tag.unwrap_or(0));
+        let vlan = from.port.map_or(0, |port| port.tag.unwrap_or(0));
         let vlan = frame.vid().unwrap_or(vlan);
         let mut branches = Vec::new();
         for port in &bridge.ports {
-            if from.is_some_and(|(_, own)| own.name == port.name) {
+            if from.port.is_some_and(|own| own.name == port.name) {
                 continue;
             }
-            for device in port.interfaces.iter().filter_map(|interface| interface.device).take(1) {
-                let mut copy = trail.clone();
-                let fits = match port.tag {
-                    Some(tag) => tag == vlan,
-                    None => port.trunks.is_empty() || port.trunks.contains(&vlan),
-                };
-                if !fits {
-                    copy.block(
-                        place(here),
-                        Decision::Ovs { bridge: bridge.name.clone(), flow: None, vlan_port: Some(port.name.clone()) },
-                    );
-                }
-                let mut out = frame.clone();
-                out.tags.clear();
-                if port.tag.is_none() && vlan != 0 {
-                    if fits && port.vlan_mode.as_deref() != Some("native-untagged") {
-                        out.tags.push((0x8100, vlan));
-                    } else {
-                        copy.block(
-                            place(here),
-                            Decision::Ovs {
-                                bridge: bridge.name.clone(),
-                                flow: None,
-                                vlan_port: Some(port.name.clone()),
-                            },
-                        );
-                    }
-                }
-                branches.extend(self.ovs_out(copy, device, out));
+            let mut copy = trail.clone();
+            let refuses =
+                || Decision::Ovs { bridge: bridge.name.clone(), flow: None, vlan_port: Some(port.name.clone()) };
+            let fits = match port.tag {
+                Some(tag) => tag == vlan,
+                None => port.trunks.is_empty() || port.trunks.contains(&vlan),
+            };
+            if !fits {
+                copy.block(at(here), refuses());
             }
+            let mut out = frame.clone();
+            out.tags.clear();
+            if port.tag.is_none() && vlan != 0 {
+                if fits && port.vlan_mode.as_deref() != Some("native-untagged") {
+                    out.tags.push((0x8100, vlan));
+                } else {
+                    copy.block(at(here), refuses());
+                }
+            }
+            branches.extend(self.ovs_out_by(copy, port, from, out));
         }
         let netns = self.netns(here.map_or(crate::model::id::NetnsId(0), |device| device.netns));
         for link in &netns.links {
@@ -190,6 +187,45 @@ impl<'a> Walk<'a> {
         branches
     }
 
+    /// What the flows say, or the switch itself where they are not plain or could not be read.
+    fn ovs_decide(&mut self, bridge: &OvsBridge, in_port: Option<i32>, frame: &Frame) -> Answer {
+        let question = in_port.and_then(|in_port| trace::question(in_port, frame));
+        let told = question.as_ref().and_then(|asked| bridge.traces.iter().find(|trace| trace.flow == *asked));
+        let plain = if bridge.flows_unread { Answer::Unclear } else { decide(bridge, in_port, frame) };
+        if let Some(asked) = question.filter(|_| told.is_none()) {
+            let asked = (bridge.name.clone(), asked);
+            if !self.switched.contains(&asked) {
+                self.switched.push(asked);
+            }
+        }
+        match (plain, told) {
+            (Answer::Unclear, Some(told)) => trace::read(&told.text),
+            (plain, _) => plain,
+        }
+    }
+
+    /// Out by a port: through a patch into the next bridge, else by its device.
+    fn ovs_out_by(&mut self, trail: Trail, port: &'a OvsPort, from: Entry<'a>, frame: Frame) -> Vec<Branch> {
+        let Some((bridge, other, in_port)) = self.ovs_patched(port).filter(|_| from.patches < MOST_PATCHES) else {
+            let device = port.interfaces.iter().find_map(|interface| interface.device);
+            return device.map(|device| self.ovs_out(trail, device, frame)).unwrap_or_default();
+        };
+        let entry = Entry { here: from.here, port: Some(other), in_port, patches: from.patches + 1 };
+        self.ovs_switch(trail, bridge, entry, frame)
+    }
+
+    /// The bridge at the other end of a patch port, and the port there.
+    fn ovs_patched(&self, port: &OvsPort) -> Option<(&'a OvsBridge, &'a OvsPort, Option<i32>)> {
+        let interface = port.interfaces.iter().find(|interface| interface.kind == "patch")?;
+        let peer = interface.options.iter().find(|(key, _)| key == "peer").map(|(_, peer)| peer)?;
+        self.snapshot.ovs.iter().find_map(|bridge| {
+            bridge.ports.iter().find_map(|port| {
+                let other = port.interfaces.iter().find(|interface| interface.name == *peer)?;
+                Some((bridge, port, other.ofport))
+            })
+        })
+    }
+
     /// Out by a port: the local port receives, others transmit.
     fn ovs_out(&mut self, trail: Trail, device: Device, frame: Frame) -> Vec<Branch> {
         if self.ovs_bridge_of(device).is_some() {
@@ -197,6 +233,13 @@ impl<'a> Walk<'a> {
         } else {
             self.transmit(trail, device, frame)
         }
+    }
+}
+
+fn at(device: Option<Device>) -> Place {
+    match device {
+        Some(device) => Place::at(device, "ovs"),
+        None => Place { netns: crate::model::id::NetnsId(0), device: None, function: Some("ovs".to_owned()) },
     }
 }
 
@@ -211,8 +254,8 @@ fn ovs_local(bridge: &OvsBridge) -> Option<Device> {
 }
 
 /// The first table, by priority.
-fn decide<'a>(bridge: &'a OvsBridge, in_port: Option<i32>, frame: &Frame) -> Flow<'a> {
-    let mut flows: Vec<(i64, &'a str)> = bridge
+fn decide(bridge: &OvsBridge, in_port: Option<i32>, frame: &Frame) -> Answer {
+    let mut flows: Vec<(i64, &str)> = bridge
         .flows
         .iter()
         .filter(|flow| flow.contains("actions="))
@@ -221,22 +264,22 @@ fn decide<'a>(bridge: &'a OvsBridge, in_port: Option<i32>, frame: &Frame) -> Flo
         .collect();
     flows.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
     for (_, flow) in flows {
-        let Some(matches) = flow_matches(flow, in_port, frame) else { return Flow::Unclear };
+        let Some(matches) = flow_matches(flow, in_port, frame) else { return Answer::Unclear };
         if !matches {
             continue;
         }
         let actions = flow.split("actions=").nth(1).unwrap_or("").trim();
         return match actions {
-            "drop" => Flow::Drop(Some(flow)),
-            "NORMAL" | "FLOOD" | "ALL" => Flow::Normal,
+            "drop" => Answer::Drop { bridge: bridge.name.clone(), flow: Some(flow.to_owned()) },
+            "NORMAL" | "FLOOD" | "ALL" => Answer::Normal,
             _ => match actions.strip_prefix("output:").and_then(|port| port.parse().ok()) {
-                Some(port) => Flow::Output(port),
-                None => Flow::Unclear,
+                Some(port) => Answer::Output(vec![port]),
+                None => Answer::Unclear,
             },
         };
     }
     // No flow matches: a miss is dropped. A bridge without any flow and without fail_mode secure gets NORMAL by itself.
-    Flow::Drop(None)
+    Answer::Drop { bridge: bridge.name.clone(), flow: None }
 }
 
 fn priority(flow: &str) -> i64 {

@@ -61,6 +61,8 @@ pub struct Walk<'a> {
     pub near_misses: Vec<NearMiss>,
     /// Packets that rules refused.
     pub refused: Vec<super::filter::Refused>,
+    /// Frames that Open vSwitch bridges could be asked about: bridge and frame, in the words of `ofproto/trace`.
+    pub switched: Vec<(String, String)>,
     /// Which leg is walked.
     pub leg: Leg,
     /// Copies left.
@@ -81,6 +83,7 @@ impl<'a> Walk<'a> {
             journeys: Vec::new(),
             near_misses: Vec::new(),
             refused: Vec::new(),
+            switched: Vec::new(),
             leg: Leg::Forward,
             budget: MOST_BRANCHES,
             passed: Vec::new(),

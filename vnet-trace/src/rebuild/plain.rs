@@ -74,7 +74,10 @@ pub fn check(snapshot: &Snapshot, scope: &Scope) -> Result<(), Unwritable> {
     }
     for bridge in &snapshot.ovs {
         let OvsBridge { flows, .. } = bridge;
-        words("the Open vSwitch bridge", to_value(OvsBridge { flows: Vec::new(), ..bridge.clone() }))?;
+        words(
+            "the Open vSwitch bridge",
+            to_value(OvsBridge { flows: Vec::new(), traces: Vec::new(), ..bridge.clone() }),
+        )?;
         text("the flow", flows.iter().flat_map(|flow| flow.lines()))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
 use crate::model::exchange::{Decision, Fault};
+use crate::predict::ovs::trace::{self, Answer};
 
 /// Whether this fault is it.
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
@@ -44,6 +45,14 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
             &format!("flows of {bridge}"),
             &flow.clone().unwrap_or_else(|| format!("{}, none matches", entry.flows.len())),
         ));
+    }
+    for trace in entry.iter().flat_map(|entry| &entry.traces) {
+        let Answer::Drop { bridge: by, flow: named } = trace::read(&trace.text) else { continue };
+        if by == *bridge && (named.is_none() == flow.is_none()) {
+            let says = named.unwrap_or_else(|| "no match".to_owned());
+            finding.evidence.push(case.state(netns, &format!("ofproto/trace of {}", trace.flow), &says));
+            break;
+        }
     }
     finding.fixes.push(repair);
     Some(finding)
