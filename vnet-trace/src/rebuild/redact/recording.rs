@@ -44,6 +44,10 @@ impl Veil for Redaction {
 impl Redaction {
     /// A recording of a question.
     pub fn recording(&self, mut recording: Recording) -> Result<Recording, RedactError> {
+        // Files and networks of engines tell who set what, in words that are all names.
+        for snapshot in std::iter::once(&mut recording.before).chain(&mut recording.after) {
+            (snapshot.provenance, snapshot.engine_networks) = Default::default();
+        }
         let (mut events, mut frames) = (std::mem::take(&mut recording.events), std::mem::take(&mut recording.frames));
         for event in &mut events {
             self.event(event);
