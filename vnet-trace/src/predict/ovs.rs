@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         let Some((bridge, port)) = self.ovs_port(device) else {
             return vec![Branch { trail, end: End::OutOfSight(device) }];
         };
-        self.ovs_switch(trail, bridge, Entry::by(device, port), frame)
+        self.ovs_switch(trail, bridge, Entry::by(device, port), &frame)
     }
 
     /// The local port sends.
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         let port =
             bridge.ports.iter().find(|port| port.interfaces.iter().any(|interface| interface.device == Some(device)));
         let unknown = Entry { here: Some(device), port: None, in_port: None, patches: 0 };
-        self.ovs_switch(trail, bridge, port.map_or(unknown, |port| Entry::by(device, port)), frame)
+        self.ovs_switch(trail, bridge, port.map_or(unknown, |port| Entry::by(device, port)), &frame)
     }
 
     /// A device beside an Open vSwitch bridge that looks as if it should have been one of its ports.
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
             let mut guess = trail.clone();
             guess.block(Place::at(device, "netif_receive_skb"), Decision::NotAttached { bridge: ovs_local(bridge) });
             let nowhere = Entry { here: None, port: None, in_port: None, patches: 0 };
-            branches.extend(self.ovs_switch(guess, bridge, nowhere, frame.clone()));
+            branches.extend(self.ovs_switch(guess, bridge, nowhere, frame));
         }
         branches
     }
@@ -120,9 +120,9 @@ impl<'a> Walk<'a> {
         self.snapshot.ovs.iter().filter(here).collect()
     }
 
-    fn ovs_switch(&mut self, mut trail: Trail, bridge: &'a OvsBridge, from: Entry<'a>, frame: Frame) -> Vec<Branch> {
+    fn ovs_switch(&mut self, mut trail: Trail, bridge: &'a OvsBridge, from: Entry<'a>, frame: &Frame) -> Vec<Branch> {
         let here = from.here.or_else(|| ovs_local(bridge));
-        match self.ovs_decide(bridge, from.in_port, &frame) {
+        match self.ovs_decide(bridge, from.in_port, frame) {
             Answer::Normal => {}
             Answer::Drop { bridge, flow } => trail.block(at(here), Decision::Ovs { bridge, flow, vlan_port: None }),
             Answer::Unclear => {
@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
             return device.map(|device| self.ovs_out(trail, device, frame)).unwrap_or_default();
         };
         let entry = Entry { here: from.here, port: Some(other), in_port, patches: from.patches + 1 };
-        self.ovs_switch(trail, bridge, entry, frame)
+        self.ovs_switch(trail, bridge, entry, &frame)
     }
 
     /// The bridge at the other end of a patch port, and the port there.

@@ -59,7 +59,8 @@ impl Redaction {
     }
 
     /// The network of a watch.
-    pub fn picture(&self, picture: Picture) -> Result<Picture, RedactError> {
+    pub fn picture(&self, mut picture: Picture) -> Result<Picture, RedactError> {
+        (picture.snapshot.provenance, picture.snapshot.engine_networks) = Default::default();
         self.whole(picture)
     }
 
