@@ -113,10 +113,10 @@ impl Walk<'_> {
             }
             // A VRF device hands packets back to the stack (vrf_xmit); address resolution never runs on it.
             LinkKind::Vrf { .. } => self.receive(trail, device, frame),
-            LinkKind::Openvswitch => self.ovs_internal_transmit(trail, device, frame),
+            LinkKind::Openvswitch => self.ovs_internal_transmit(trail, device, &frame),
             // dummy, tun, WireGuard, hardware, tunnels without an end: what is sent has left what we can see.
             LinkKind::Tun { .. } => match self.ovs_bridge_of(device) {
-                Some(bridge) => self.ovs_local_transmit(trail, bridge, device, frame),
+                Some(bridge) => self.ovs_local_transmit(trail, bridge, device, &frame),
                 None => vec![Branch { trail, end: End::OutOfSight(device) }],
             },
             _ => vec![Branch { trail, end: End::OutOfSight(device) }],
@@ -222,12 +222,12 @@ impl Walk<'_> {
             match self.link(master).map(|link| &link.kind) {
                 Some(LinkKind::Bridge(_)) => return self.bridge_receive(trail, master, device, frame),
                 Some(LinkKind::Bond { .. } | LinkKind::Team) => return self.receive(trail, master, frame),
-                Some(LinkKind::Openvswitch) => return self.ovs_receive(trail, device, frame),
+                Some(LinkKind::Openvswitch) => return self.ovs_receive(trail, device, &frame),
                 _ => {}
             }
         }
         if self.ovs_port(device).is_some() {
-            return self.ovs_receive(trail, device, frame);
+            return self.ovs_receive(trail, device, &frame);
         }
         let children = self.snapshot.uppers(device);
         let kind_of = |device: &Device| self.link(*device).map(|link| &link.kind);

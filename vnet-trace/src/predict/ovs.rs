@@ -58,15 +58,15 @@ impl<'a> Walk<'a> {
     }
 
     /// A frame comes in by a port.
-    pub fn ovs_receive(&mut self, trail: Trail, device: Device, frame: Frame) -> Vec<Branch> {
+    pub fn ovs_receive(&mut self, trail: Trail, device: Device, frame: &Frame) -> Vec<Branch> {
         let Some((bridge, port)) = self.ovs_port(device) else {
             return vec![Branch { trail, end: End::OutOfSight(device) }];
         };
-        self.ovs_switch(trail, bridge, Entry::by(device, port), &frame)
+        self.ovs_switch(trail, bridge, Entry::by(device, port), frame)
     }
 
     /// The local port sends.
-    pub fn ovs_internal_transmit(&mut self, trail: Trail, device: Device, frame: Frame) -> Vec<Branch> {
+    pub fn ovs_internal_transmit(&mut self, trail: Trail, device: Device, frame: &Frame) -> Vec<Branch> {
         match self.ovs_bridge_of(device) {
             Some(bridge) => self.ovs_local_transmit(trail, bridge, device, frame),
             None => vec![Branch { trail, end: End::OutOfSight(device) }],
@@ -79,12 +79,12 @@ impl<'a> Walk<'a> {
         trail: Trail,
         bridge: &'a OvsBridge,
         device: Device,
-        frame: Frame,
+        frame: &Frame,
     ) -> Vec<Branch> {
         let port =
             bridge.ports.iter().find(|port| port.interfaces.iter().any(|interface| interface.device == Some(device)));
         let unknown = Entry { here: Some(device), port: None, in_port: None, patches: 0 };
-        self.ovs_switch(trail, bridge, port.map_or(unknown, |port| Entry::by(device, port)), &frame)
+        self.ovs_switch(trail, bridge, port.map_or(unknown, |port| Entry::by(device, port)), frame)
     }
 
     /// A device beside an Open vSwitch bridge that looks as if it should have been one of its ports.
