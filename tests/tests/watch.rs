@@ -15,23 +15,26 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let program: &'static Path = Box::leak(tests::program().into_boxed_path());
-    let trial = |name: &str, test: fn(&Path) -> Result<(), Failed>| Trial::test(name, move || test(program));
-    let trials = vec![
-        trial("a_datagram_is_followed_through_nat", through_nat),
-        trial("a_loss_is_told_with_its_cause", loss_with_cause),
-        trial("only_what_matches_is_told_and_counting_ends_it", counting),
-        trial("an_interrupt_ends_it_with_the_summary", interrupt),
-        trial("the_place_restricts_where_a_packet_must_match", places),
-        trial("in_a_storm_what_is_not_seen_is_counted", storm),
-        trial("what_was_recorded_is_told_again", recorded),
-        trial("a_kill_costs_the_last_second_at_most", killed),
-        trial("recordings_rotate_and_are_bounded", rotated),
+    let live = [
+        ("a_datagram_is_followed_through_nat", through_nat as fn(&Path, &str) -> Result<(), Failed>),
+        ("a_loss_is_told_with_its_cause", loss_with_cause),
+        ("only_what_matches_is_told_and_counting_ends_it", counting),
+        ("an_interrupt_ends_it_with_the_summary", interrupt),
+        ("the_place_restricts_where_a_packet_must_match", places),
+        ("in_a_storm_what_is_not_seen_is_counted", storm),
+        ("what_was_recorded_is_told_again", recorded),
+        ("a_kill_costs_the_last_second_at_most", killed),
+        ("recordings_rotate_and_are_bounded", rotated),
     ];
-    let mut trials: Vec<Trial> = trials
-        .into_iter()
-        .map(|trial| if is_root() { trial } else { trial.with_kind("needs root").with_ignored_flag(true) })
-        .collect();
-    trials.push(trial("what_libpcap_refuses_is_refused", refused));
+    // With whatever probes the machine lets us attach, and with captures alone.
+    let mut trials = Vec::new();
+    for (tier, setting) in [("probes", ""), ("capture", "export VNET_TRACE_TIER=capture\n")] {
+        for (name, test) in live {
+            let trial = Trial::test(format!("{tier}::{name}"), move || test(program, setting));
+            trials.push(if is_root() { trial } else { trial.with_kind("needs root").with_ignored_flag(true) });
+        }
+    }
+    trials.push(Trial::test("what_libpcap_refuses_is_refused", move || refused(program)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -42,8 +45,8 @@ fn path(way: &Value) -> Vec<String> {
     way["path"].as_array().map(|steps| steps.iter().map(name).collect()).unwrap_or_default()
 }
 
-fn through_nat(program: &Path) -> Result<(), Failed> {
-    let left = run(program, "watch -j -c 3 udp dst port 53; send 10.0.2.2 53 3; ended")?;
+fn through_nat(program: &Path, setting: &str) -> Result<(), Failed> {
+    let left = run(program, setting, "watch -j -c 3 udp dst port 53; send 10.0.2.2 53 3; ended")?;
     let ways = left.ways()?;
     left.check(ways.len() == 3 && left.text("code").trim() == "0", "three datagrams were sent")?;
     for way in &ways {
@@ -64,8 +67,8 @@ fn through_nat(program: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn loss_with_cause(program: &Path) -> Result<(), Failed> {
-    let left = run(program, "watch -j --drops -c 2 udp; send 10.0.2.2 99 2; ended")?;
+fn loss_with_cause(program: &Path, setting: &str) -> Result<(), Failed> {
+    let left = run(program, setting, "watch -j --drops -c 2 udp; send 10.0.2.2 99 2; ended")?;
     let ways = left.ways()?;
     left.check(ways.len() == 2, "two datagrams are lost")?;
     for way in &ways {
@@ -79,9 +82,9 @@ fn loss_with_cause(program: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn counting(program: &Path) -> Result<(), Failed> {
+fn counting(program: &Path, setting: &str) -> Result<(), Failed> {
     let script = "watch -c 2 'udp and dst port 1234'; send 10.0.2.2 53 2; send 10.0.2.2 1234 5; ended";
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     let out = left.text("out");
     left.check(
         out.lines().count() == 2 && out.lines().all(|line| line.contains(".1234: UDP")),
@@ -90,9 +93,9 @@ fn counting(program: &Path) -> Result<(), Failed> {
     left.check(out.contains("ns1/veth0 -> r/a -> r/b [10.0.2.1."), "with the way and what NAT made of it")
 }
 
-fn interrupt(program: &Path) -> Result<(), Failed> {
+fn interrupt(program: &Path, setting: &str) -> Result<(), Failed> {
     let script = "watch -j --summary udp; send 10.0.2.2 99 3; send 10.0.2.2 53 2; until_true lines '\"type\":\"way\"' 5; kill -INT $W; ended";
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     let summary = left.summary()?;
     left.check(left.text("code").trim() == "0", "it ends as it should")?;
     left.check(
@@ -111,39 +114,43 @@ fn interrupt(program: &Path) -> Result<(), Failed> {
     left.check(summary["timing_ms"]["stopped"].as_f64().is_some_and(|ms| ms < 2000.0), "it stops soon")
 }
 
-fn places(program: &Path) -> Result<(), Failed> {
+fn places(program: &Path, setting: &str) -> Result<(), Failed> {
     // Behind the NAT there is no such source; before it, there is.
     let script = "PLACE=; watch -j -c 1 -N ns2 --duration 20 src host 10.0.2.1 and udp; send 10.0.2.2 53 1; ended";
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     let ways = left.ways()?;
-    left.check(ways.len() == 1 && path(&ways[0])[0] == "ns1/veth0", "it is told from where it was made")?;
+    // Captures know it from before; probes follow it from where it matches.
+    let begins = path(&ways[0]).first().cloned().unwrap_or_default();
+    left.check(ways.len() == 1 && ["ns1/veth0", "ns2/veth0"].contains(&begins.as_str()), "it is told")?;
     let script = "PLACE=; watch -j -N ns2 --summary src host 10.0.1.2 and udp; send 10.0.2.2 53 3; kill -INT $W; ended";
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     left.check(left.summary()?["packets"] == 0, "in ns2 no packet has that source")?;
     let script = "PLACE=; watch -j -N r -i a --summary udp; send 10.0.2.2 53 3; until_true lines '\"type\":\"way\"' 3; kill -INT $W; ended";
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     left.check(left.summary()?["packets"] == 3, "all pass the device a")?;
-    let left = run(program, "PLACE=; watch -i nosuch; ended")?;
+    let left = run(program, setting, "PLACE=; watch -i nosuch; ended")?;
     left.check(
         left.text("code").trim() == "2" && left.text("err").contains("devices there: "),
         "there is no such device",
     )
 }
 
-fn storm(program: &Path) -> Result<(), Failed> {
+fn storm(program: &Path, setting: &str) -> Result<(), Failed> {
     let flood = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nfor i in range(30000): s.sendto(b'x' * 100, ('10.0.2.2', 53))";
     let script =
         format!("watch -q -j --summary udp port 53; ip netns exec ns1 python3 -c \"{flood}\"; kill -INT $W; ended");
-    let left = run(program, &script)?;
+    let left = run(program, setting, &script)?;
     let summary = left.summary()?;
     let number = |key: &str| summary["sight"][key].as_u64().unwrap_or(0);
     // Each frame that passed a filter was told or is counted as lost, to the last one.
     left.check(number("sightings") + number("frames_lost") == number("frames"), "nothing is lost unsaid")?;
     left.check(number("frames") >= 4 * 30_000, "each datagram passes four devices")?;
-    left.check(summary["lost"] == 0, "what was not seen is not taken for lost")
+    // Nobody listens there; what was not seen is not taken for lost.
+    let others = summary["losses"].as_array().is_some_and(|all| all.iter().any(|loss| loss["cause"] != "port-closed"));
+    left.check(!others, "what was not seen is not taken for lost")
 }
 
-fn recorded(program: &Path) -> Result<(), Failed> {
+fn recorded(program: &Path, setting: &str) -> Result<(), Failed> {
     let script = r#"watch -j -o x.vtr -w x.pcapng -o x.json udp; send 10.0.2.2 53 2; send 10.0.2.2 99 2
         until_true lines '"type":"way"' 4; kill -INT $W; ended
         "$V" watch -j -r x.vtr udp >again; echo $? >again.code
@@ -154,7 +161,7 @@ fn recorded(program: &Path) -> Result<(), Failed> {
         "$V" explain x.vtr >story; echo $? >story.code
         "$V" watch -j -r x.pcapng >foreign
         "$V" explain x.pcapng >foreign.story"#;
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     let packets = |name: &str| -> Result<Vec<(Value, Value, Value)>, Failed> {
         let mut all: Vec<_> = left
             .objects(name)?
@@ -201,17 +208,17 @@ fn recorded(program: &Path) -> Result<(), Failed> {
     left.check(left.text("foreign.story").starts_with("A capture of another program"), "it is told as what it is")
 }
 
-fn killed(program: &Path) -> Result<(), Failed> {
-    let script = r#"watch -j -o x.vtr udp; send 10.0.2.2 53 3; read -t 1 -u $idle; send 10.0.2.2 54 3; kill -KILL $W; ended
+fn killed(program: &Path, setting: &str) -> Result<(), Failed> {
+    let script = r#"watch -j -o x.vtr udp; send 10.0.2.2 53 3; until_true lines '"type":"way"' 3; read -t 1 -u $idle; send 10.0.2.2 54 3; kill -KILL $W; ended
         "$V" watch -j -r x.vtr udp port 53 >again 2>again.err; echo $? >again.code"#;
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     left.check(left.objects("again")?.len() == 3, "what was older than a second is there")?;
     left.check(left.text("again.code").trim() == "2", "that it was cut off is an error")?;
     let said = left.text("again.err");
     left.check(said.contains("the recording was cut off, readable up to byte"), &format!("it says how far: {said}"))
 }
 
-fn rotated(program: &Path) -> Result<(), Failed> {
+fn rotated(program: &Path, setting: &str) -> Result<(), Failed> {
     let script = r#"PLACE=; watch -q -o x.vtr -C 0.02 -W 2 --summary udp port 53
         for round in 1 2 3 4 5 6 7 8; do
             ip netns exec ns1 bash -c 'for i in 1 2 3 4 5 6 7 8; do head -c 900 /dev/urandom >/dev/udp/10.0.2.2/53; done' 2>/dev/null
@@ -225,11 +232,11 @@ fn rotated(program: &Path) -> Result<(), Failed> {
             read -t 0.05 -u $idle
         done
         ended; stat -c %s y.vtr >size"#;
-    let left = run(program, script)?;
+    let left = run(program, setting, script)?;
     left.check(left.text("files") == "x.vtr0\nx.vtr1\n", "two files are left")?;
     left.check(!left.text("script").contains("failed") && left.objects("again")?.len() >= 8, "both can be read")?;
     let size: u64 = left.text("size").trim().parse()?;
-    left.check((30_000..80_000).contains(&size), &format!("it ends at its bound: {size}"))?;
+    left.check((30_000..150_000).contains(&size), &format!("it ends at its bound: {size}"))?;
     left.check(left.text("code").trim() == "0" && left.text("err").contains("--max-size"), "and says why")
 }
 

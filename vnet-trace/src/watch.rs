@@ -17,6 +17,7 @@ use crate::model::snapshot::Snapshot;
 use crate::rebuild::redact::Redaction;
 use crate::rebuild::redact::recording::RedactError;
 
+mod eyes;
 mod judge;
 pub mod live;
 mod reach;

@@ -101,8 +101,8 @@ impl Left {
     }
 }
 
-/// Runs a script in the network; its files stay.
-pub fn run(program: &Path, script: &str) -> Result<Left, Failed> {
+/// Runs a script in the network; its files stay. `setting` comes before it.
+pub fn run(program: &Path, setting: &str, script: &str) -> Result<Left, Failed> {
     let folder = tempfile::tempdir()?;
     let lab = folder.path().join("watched.toml");
     std::fs::write(&lab, LAB)?;
@@ -115,7 +115,7 @@ pub fn run(program: &Path, script: &str) -> Result<Left, Failed> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let script = format!("cd '{}'\n{WORDS}\n{{ {script}\n}} >script 2>&1\nexit 0\n", folder.path().display());
+    let script = format!("cd '{}'\n{WORDS}\n{setting}{{ {script}\n}} >script 2>&1\nexit 0\n", folder.path().display());
     shell.stdin.take().ok_or("no standard input")?.write_all(script.as_bytes())?;
     let done = shell.wait_with_output()?;
     if !done.status.success() {

@@ -74,7 +74,8 @@ fn exit(answer: &Answer, asking: &Asking) -> Exit {
     }
 }
 
-fn tier(text: &str) -> Result<Tier, String> {
+/// Reads the argument of the hidden `--tier`.
+pub fn tier(text: &str) -> Result<Tier, String> {
     Ok(match text {
         "fentry" => Tier::Fentry,
         "kprobe" => Tier::Kprobe,

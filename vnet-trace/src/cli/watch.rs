@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cli::output::Output;
-use crate::cli::{Exit, Failure, last, terminal};
+use crate::cli::{Exit, Failure, how, last, terminal};
 use crate::collect::{clock, netns};
 use crate::follow::Limits;
 use crate::follow::way::Told;
@@ -14,6 +14,7 @@ use crate::model::event::Event;
 use crate::model::frame::Frame;
 use crate::model::id::Nanos;
 use crate::model::recording::{Moment, Picture, WatchHead};
+use crate::model::sight::Tier;
 use crate::present::watch::summary::{self, Course};
 use crate::present::watch::{self as words, Clock};
 use crate::watch::Watcher;
@@ -31,6 +32,7 @@ use sinks::{Beginning, Sinks, Target};
     args_override_self = true,
     after_help = "Nothing is sent and nothing is changed. Ctrl-C ends it. Exit code: 0 watched, 2 anything else."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// Which packets: a filter expression as tcpdump takes it (pcap-filter(7)); without one, all
     #[arg(value_name = "EXPR")]
@@ -51,9 +53,16 @@ pub struct Args {
     /// Only packets that took at least so long; with --drops, these and the lost ones
     #[arg(long, value_name = "MS", value_parser = milliseconds, help_heading = "Which packets")]
     slower_than: Option<Duration>,
+    /// Packets inside tunnels are matched as well
+    #[arg(long, help_heading = "Which packets")]
+    inner: bool,
     /// From a recording (.vtr) or another program's capture (pcap, pcapng) instead of this machine
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["duration", "snaplen"], help_heading = "Which packets")]
     read: Option<PathBuf>,
+
+    /// The best way to attach probes that may be used
+    #[arg(long, hide = true, env = "VNET_TRACE_TIER", value_parser = how::tier)]
+    tier: Option<Tier>,
 
     /// End after so many packets
     #[arg(short, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
@@ -108,8 +117,8 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
     let beginning = Beginning { captured: live.captured(), head: &head, picture: &picture };
     let mut sinks = Sinks::open(&args.output, args.bounds(), beginning, printer.clock)?;
     terminal::note(&format!(
-        "watching {} devices in {} namespaces, ready after {} ms",
-        live.devices(),
+        "watching with {} in {} namespaces, ready after {} ms",
+        live.eyes(),
         live.watcher.ground().snapshot().namespaces.len(),
         live.ready.as_millis()
     ));
@@ -120,7 +129,7 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
             break;
         }
         let left = end.map_or(ROUND, |end| end.saturating_duration_since(now).min(ROUND));
-        live.round(left, |frame, asked| sinks.frame(frame, asked)).map_err(|error| failure(&error))?;
+        live.round(left, &mut |shown, asked| sinks.sighting(shown, asked)).map_err(|error| failure(&error))?;
         while printer.wants_more()
             && let Some(told) = live.tell()
         {
@@ -135,9 +144,9 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
         }
     }
     let (ready, moment) = (live.ready, live.moment());
-    let (mut watcher, ended) = live.stop(|frame, asked| sinks.frame(frame, asked));
+    let (mut watcher, mut pending, ended) = live.stop(&mut |shown, asked| sinks.sighting(shown, asked));
     while printer.wants_more()
-        && let Some(told) = watcher.tell(&mut |_| None)
+        && let Some(told) = pending.pop_front().or_else(|| watcher.tell(&mut |_| None))
     {
         printer.print(&mut watcher, told, &mut sinks)?;
     }
@@ -311,6 +320,8 @@ impl Args {
             drops: self.drops,
             slower_than: self.slower_than,
             snaplen: self.snaplen,
+            inner: self.inner,
+            tier: self.tier,
             limits: Limits::default(),
             redact: self.redact,
         }

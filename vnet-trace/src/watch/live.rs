@@ -1,10 +1,14 @@
 //! Watching this machine.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::eyes::{self, Eyes};
 use super::record::Captured;
-use super::{Seen, Wanted, Watcher, reach};
-use crate::collect::netns::{self, NetnsError};
+use super::{Matched, Seen, Wanted, Watcher, reach};
+use crate::collect::kernel::DeviceRef;
+use crate::collect::netns::find::candidates;
+use crate::collect::netns::{self, Handle, NetnsError};
 use crate::collect::pcap::CaptureError;
 use crate::collect::pcap::stream::Stream;
 use crate::collect::snapshot::{self, Depth, Reach, SnapshotError, Taken};
@@ -12,6 +16,7 @@ use crate::collect::{clock, netns::Asked};
 use crate::filter::{Expression, FilterError};
 use crate::follow::Limits;
 use crate::follow::way::Told;
+use crate::model::event::Event;
 use crate::model::frame::Frame;
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::question::Protocol;
@@ -33,8 +38,12 @@ pub struct Options {
     pub drops: bool,
     /// Only packets that took at least so long.
     pub slower_than: Option<Duration>,
-    /// Bytes of a captured frame that are kept.
+    /// Bytes of a packet that are kept.
     pub snaplen: Option<u32>,
+    /// Packets inside tunnels are matched as well.
+    pub inner: bool,
+    /// Hidden `--tier`: the best tier that may be used, for tests.
+    pub tier: Option<Tier>,
     /// What bounds memory.
     pub limits: Limits,
     /// Everything is told with other names, addresses and payload.
@@ -109,12 +118,18 @@ pub fn expression(text: &str) -> Result<Option<Expression>, WatchError> {
 /// How old the picture of the network may be when a loss is judged by it.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// How often new namespaces are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A watch at work.
 pub struct Live {
     /// What follows, tells and judges.
     pub watcher: Watcher,
     looking: Looking,
+    events: Vec<Event>,
     frames: Vec<Frame>,
+    /// What had to be told before the namespaces got other numbers.
+    pending: VecDeque<Told>,
     options: Options,
     /// How long it took until all was listened to.
     pub ready: Duration,
@@ -123,14 +138,17 @@ pub struct Live {
     counted: Instant,
     /// When the picture of the network was last asked for.
     shown: Instant,
-    /// The kernel's filter lets through what is asked for, not everything.
+    /// When it was last looked for new namespaces.
+    scanned: Instant,
+    /// The kernel lets through what is asked for, not everything.
     filtered: bool,
 }
 
-/// The machine, and the captures on it.
+/// The machine, and what looks at it.
 struct Looking {
     taken: Taken,
-    stream: Stream,
+    place: Option<Asked>,
+    eyes: Eyes,
     sight: Sight,
     looked: Instant,
 }
@@ -142,26 +160,38 @@ impl Looking {
             return None;
         }
         self.looked = Instant::now();
-        let snapshot = self.taken.again().ok()?;
-        self.taken.snapshot = snapshot.clone();
-        let (targets, _) = reach::targets(&self.taken, &wanted.devices);
-        self.stream.add(&targets);
-        self.sight.captured = self.stream.devices().to_vec();
-        self.sight.frames_lost = self.stream.lost();
-        self.sight.gaps.extend(self.stream.gaps());
-        Some(Seen { snapshot, sight: self.sight.clone() })
+        self.taken.snapshot = self.taken.again().ok()?;
+        Some(self.seen(wanted))
+    }
+
+    /// What can be seen now.
+    fn seen(&mut self, wanted: &Wanted) -> Seen {
+        if let Eyes::Captures(stream) = &mut self.eyes {
+            let (targets, _) = reach::targets(&self.taken, &wanted.devices);
+            stream.add(&targets);
+            self.sight.captured = stream.devices().to_vec();
+        }
+        (self.sight.frames_lost, self.sight.events_lost) = self.eyes.lost();
+        self.sight.gaps.extend(self.eyes.gaps());
+        Seen { snapshot: self.taken.snapshot.clone(), sight: self.sight.clone() }
+    }
+
+    /// Whether there are namespaces that are not in the snapshot.
+    fn is_outdated(&self) -> bool {
+        let own: Vec<_> = Handle::own().into_iter().collect();
+        let known = &self.taken.snapshot;
+        let (found, _) = candidates(&own);
+        found.iter().any(|candidate| known.netns_by_inode(candidate.handle.inode()).is_none())
     }
 }
 
 /// How a watch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Frames that passed the kernel's filters.
+    /// Frames and events that the kernel let through.
     pub received: u64,
     /// Frames that found no room.
     pub frames_lost: u64,
-    /// Devices where that happened.
-    pub lossy: Vec<Device>,
     /// Events that found no room.
     pub events_lost: u64,
     /// How long it took to stop.
@@ -170,29 +200,64 @@ pub struct Ended {
     pub gaps: Vec<Gap>,
 }
 
+/// What is shown before it is followed.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// A captured frame.
+    Frame(&'a Frame),
+    /// What a probe saw.
+    Event(&'a Event),
+}
+
 impl Live {
     /// Looks at the machine and begins to listen.
     pub fn start(options: Options) -> Result<Self, WatchError> {
         let begun = Instant::now();
         let expression = expression(&options.expression)?;
         let place = options.place.as_ref().map(netns::Asked::located).transpose()?;
-        let taken = snapshot::take(&request(place))?;
+        let inodes = match &place {
+            Some(place) => Some(vec![place.open()?.inode() as u32]),
+            None => None,
+        };
+        // Loading the probes takes about as long as reading the machine, and neither needs the other, unless devices are named.
+        let attach = |devices: Vec<DeviceRef>| {
+            eyes::attach(&eyes::Asked {
+                tier: options.tier,
+                expression: expression.as_ref(),
+                netns: inodes.clone(),
+                devices,
+                inner: options.inner,
+                snaplen: options.snaplen,
+            })
+        };
+        let early = options.devices.is_empty();
+        let (taken, probes) = std::thread::scope(|scope| {
+            let loading = early.then(|| scope.spawn(|| attach(Vec::new())));
+            let taken = snapshot::take(&request(place.clone()));
+            (taken, loading.map(std::thread::ScopedJoinHandle::join))
+        });
+        let taken = taken?;
         let netns: Vec<NetnsId> = options.place.iter().map(|_| taken.asked).collect();
         let devices = named(&taken.snapshot, &netns, &options.devices)?;
-        let filter = reach::filter(expression.as_ref().map(Expression::text), &taken.snapshot);
-        let (targets, left_out) = reach::targets(&taken, &devices);
-        let (stream, mut gaps) = Stream::start(&targets, &filter, options.snaplen);
-        if stream.devices().is_empty() && !targets.is_empty() {
-            return Err(WatchError::Deaf { gaps });
-        }
-        if left_out > 0 {
-            gaps.push(Gap {
-                what: format!("frames on {left_out} devices"),
-                why: format!("at most {} devices are listened on", reach::MOST_CAPTURED),
-                help: "name those that matter with --dev or --netns".to_owned(),
-            });
-        }
-        let sight = Sight { tier: Tier::Capture, captured: stream.devices().to_vec(), gaps, ..Sight::default() };
+        let probes = match probes {
+            Some(Ok(probes)) => probes,
+            Some(Err(_)) => Err(Gap {
+                what: "the kernel's probes".to_owned(),
+                why: "the thread that loads them broke off".to_owned(),
+                help: String::new(),
+            }),
+            None => attach(devices.iter().filter_map(|device| reference(&taken.snapshot, *device)).collect()),
+        };
+        let mut gaps = Vec::new();
+        let (eyes, filtered) = match probes {
+            Ok(probes) => (Eyes::of_probes(probes, &taken.snapshot), true),
+            Err(gap) => {
+                gaps.push(gap);
+                let filter = reach::filter(expression.as_ref().map(Expression::text), &taken.snapshot);
+                (captures(&taken, &devices, &filter, options.snaplen, &mut gaps)?, !filter.is_empty())
+            }
+        };
+        let sight = Sight { gaps, ..eyes.sight() };
         let wanted = Wanted {
             expression,
             netns,
@@ -206,47 +271,95 @@ impl Live {
         } else {
             Watcher::new(wanted, seen, options.limits)
         };
-        let looked = Instant::now();
+        let now = Instant::now();
         Ok(Self {
             watcher,
-            looking: Looking { taken, stream, sight, looked },
-            shown: looked,
-            filtered: !filter.is_empty(),
+            looking: Looking { taken, place, eyes, sight, looked: now },
+            events: Vec::new(),
             frames: Vec::new(),
+            pending: VecDeque::new(),
             options,
             ready: begun.elapsed(),
             began: clock::monotonic(),
-            counted: Instant::now(),
+            counted: now,
+            shown: now,
+            scanned: now,
+            filtered,
         })
     }
 
     /// When it began, and what to add to its times to get nanoseconds since 1970.
     pub fn began(&self) -> (Nanos, u64) {
-        (self.began, self.looking.stream.realtime_offset())
+        (self.began, self.looking.eyes.realtime_offset())
     }
 
-    /// Takes what there is, or waits for it, at most so long. A signal ends the wait. Each frame is shown before it is followed.
-    pub fn round(&mut self, at_most: Duration, mut show: impl FnMut(&Frame, bool)) -> Result<(), WatchError> {
-        let at_most = u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX);
-        self.looking.stream.take(at_most, &mut self.frames)?;
+    /// Takes what there is, or waits for it, at most so long. A signal ends the wait. Each sighting is shown before it is
+    /// followed, with whether it is of what is asked for.
+    pub fn round(&mut self, at_most: Duration, show: &mut dyn FnMut(Shown<'_>, bool)) -> Result<(), WatchError> {
+        self.looking.eyes.take(at_most, &mut self.events, &mut self.frames)?;
         // Before any packet is ended that may have been seen had there been room.
         if self.counted.elapsed() >= COUNT {
             self.counted = Instant::now();
-            let lost = self.looking.stream.lost();
-            self.watcher.lose(clock::monotonic(), lost, 0);
+            let (frames, events) = self.looking.eyes.lost();
+            self.watcher.lose(clock::monotonic(), frames, events);
+        }
+        if self.scanned.elapsed() >= LOOK {
+            self.scanned = Instant::now();
+            if self.looking.eyes.met_strangers() || self.looking.place.is_none() && self.looking.is_outdated() {
+                self.rescan();
+            }
         }
         for frame in self.frames.drain(..) {
-            self.watcher.frame(frame, &mut show);
+            self.watcher.frame(frame, |frame, asked| show(Shown::Frame(frame), asked));
         }
-        // What was captured up to now may still be in a buffer.
+        for event in self.events.drain(..) {
+            self.watcher.event(event, Matched::ByProbe, |event, asked| show(Shown::Event(event), asked));
+        }
+        // What was seen up to now may still be in a buffer.
         self.watcher.tick(Nanos(clock::monotonic().0.saturating_sub(BEHIND.0)));
         Ok(())
     }
 
+    /// Looks at all of the machine again: there are other namespaces than before.
+    fn rescan(&mut self) {
+        let Ok(taken) = snapshot::take(&request(self.looking.place.clone())) else { return };
+        let before = &self.looking.taken.snapshot;
+        let numbers: HashMap<NetnsId, NetnsId> = before
+            .namespaces
+            .iter()
+            .filter_map(|netns| Some((netns.id, taken.snapshot.netns_by_inode(netns.inode)?.id)))
+            .collect();
+        let renamed = |device: Device| Some(Device::new(*numbers.get(&device.netns)?, device.ifindex));
+        if before.namespaces.iter().any(|netns| numbers.get(&netns.id) != Some(&netns.id)) {
+            // What is followed has the old numbers: it is told with them.
+            self.watcher.close();
+            while let Some(told) = self.watcher.tell(&mut |_| None) {
+                self.pending.push_back(told);
+            }
+            let wanted = self.watcher.wanted_mut();
+            wanted.netns = wanted.netns.iter().filter_map(|netns| numbers.get(netns).copied()).collect();
+            wanted.devices = wanted.devices.iter().filter_map(|device| renamed(*device)).collect();
+            for event in &mut self.events {
+                event.device = event.device.and_then(renamed);
+                event.netns = event.netns.and_then(|netns| numbers.get(&netns).copied());
+            }
+            self.frames.retain_mut(|frame| {
+                let device = renamed(frame.device);
+                frame.device = device.unwrap_or(frame.device);
+                device.is_some()
+            });
+        }
+        self.looking.eyes.know(&taken.snapshot, &renamed);
+        self.looking.taken = taken;
+        self.looking.looked = Instant::now();
+        let seen = self.looking.seen(self.watcher.wanted());
+        self.watcher.renew(seen);
+    }
+
     /// What has ended and is to be told, one by one.
     pub fn tell(&mut self) -> Option<Told> {
-        let Self { watcher, looking, .. } = self;
-        watcher.tell(&mut |wanted| looking.again(wanted))
+        let Self { watcher, looking, pending, .. } = self;
+        pending.pop_front().or_else(|| watcher.tell(&mut |wanted| looking.again(wanted)))
     }
 
     /// A newer picture of the network, if one was taken since the last call.
@@ -272,16 +385,20 @@ impl Live {
                 .unwrap_or_default(),
             expression: self.options.expression.clone(),
             began: self.began,
-            realtime_offset_ns: self.looking.stream.realtime_offset(),
+            realtime_offset_ns: self.looking.eyes.realtime_offset(),
         };
         self.watcher.redaction().map_or_else(|| head.clone(), |redaction| redaction.head(head.clone()))
     }
 
-    /// Which of the captured frames belong to a recording.
+    /// Which of the sightings belong to a recording.
     pub fn captured(&self) -> Captured {
         let wanted = self.watcher.wanted();
         let anywhere = wanted.netns.is_empty() && wanted.devices.is_empty();
-        if anywhere && (self.filtered || wanted.expression.is_none()) { Captured::AsAsked } else { Captured::More }
+        match self.looking.eyes {
+            Eyes::Probes(_) => Captured::AsAsked,
+            Eyes::Captures(_) if anywhere && (self.filtered || wanted.expression.is_none()) => Captured::AsAsked,
+            Eyes::Captures(_) => Captured::More,
+        }
     }
 
     /// Now, with what was lost until now.
@@ -290,37 +407,64 @@ impl Live {
         Moment { time: clock::monotonic(), frames_lost: sight.frames_lost, events_lost: sight.events_lost }
     }
 
-    /// Stops listening. What was still in the buffers is followed to its end.
-    pub fn stop(mut self, mut show: impl FnMut(&Frame, bool)) -> (Watcher, Ended) {
+    /// What is looked with, for people.
+    pub fn eyes(&self) -> String {
+        self.looking.eyes.count()
+    }
+
+    /// Stops looking. What was still in the buffers is followed to its end.
+    pub fn stop(mut self, show: &mut dyn FnMut(Shown<'_>, bool)) -> (Watcher, VecDeque<Told>, Ended) {
         let begun = Instant::now();
-        let captured = self.looking.stream.stop();
-        for frame in captured.frames {
-            self.watcher.frame(frame, &mut show);
+        let last = self.looking.eyes.stop();
+        for frame in self.frames.drain(..).chain(last.frames) {
+            self.watcher.frame(frame, |frame, asked| show(Shown::Frame(frame), asked));
         }
-        self.watcher.lose(clock::monotonic(), captured.lost, 0);
+        for event in self.events.drain(..).chain(last.events) {
+            self.watcher.event(event, Matched::ByProbe, |event, asked| show(Shown::Event(event), asked));
+        }
+        self.watcher.lose(clock::monotonic(), last.frames_lost, last.events_lost);
         self.watcher.close();
         let mut gaps = self.watcher.ground().sight().gaps.clone();
-        gaps.extend(captured.gaps);
+        gaps.extend(last.gaps);
         let ended = Ended {
-            received: captured.received,
-            frames_lost: captured.lost,
-            lossy: captured.lossy,
-            events_lost: self.watcher.ground().sight().events_lost,
+            received: last.received,
+            frames_lost: last.frames_lost,
+            events_lost: last.events_lost,
             stopped_in: begun.elapsed(),
             gaps,
         };
-        (self.watcher, ended)
+        (self.watcher, self.pending, ended)
     }
+}
 
-    /// How many devices are listened on.
-    pub fn devices(&self) -> usize {
-        self.looking.stream.devices().len()
+/// Captures on all devices.
+fn captures(
+    taken: &Taken,
+    devices: &[Device],
+    filter: &str,
+    snaplen: Option<u32>,
+    gaps: &mut Vec<Gap>,
+) -> Result<Eyes, WatchError> {
+    let (targets, left_out) = reach::targets(taken, devices);
+    let (stream, unopened) = Stream::start(&targets, filter, snaplen);
+    if stream.devices().is_empty() && !targets.is_empty() {
+        return Err(WatchError::Deaf { gaps: unopened });
     }
+    gaps.extend(unopened);
+    if left_out > 0 {
+        gaps.push(Gap {
+            what: format!("frames on {left_out} devices"),
+            why: format!("at most {} devices are listened on", reach::MOST_CAPTURED),
+            help: "name those that matter with --dev or --netns".to_owned(),
+        });
+    }
+    Ok(Eyes::Captures(Box::new(stream)))
+}
 
-    /// What was asked for.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
+/// A device as the probes know it.
+fn reference(snapshot: &Snapshot, device: Device) -> Option<DeviceRef> {
+    let netns = snapshot.netns(device.netns)?;
+    Some(DeviceRef { netns: Some(netns.inode as u32), ifindex: device.ifindex.0 })
 }
 
 /// What a recording says about who wrote it.
@@ -329,7 +473,7 @@ pub const TOOL: &str = concat!("vnet-trace ", env!("CARGO_PKG_VERSION"));
 /// How often what found no room is counted: more often than packets end that are not seen any more.
 const COUNT: Duration = Duration::from_millis(100);
 
-/// How far the clock that ends packets runs behind: frames come that late at the most, unless the machine is overloaded.
+/// How far the clock that ends packets runs behind: sightings come that late at the most, unless the machine is overloaded.
 const BEHIND: Nanos = Nanos(20_000_000);
 
 fn request(place: Option<Asked>) -> snapshot::Request {

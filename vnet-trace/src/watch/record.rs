@@ -150,11 +150,10 @@ impl Tape {
         };
         self.pour(until)?;
         self.write(|recorder| recorder.moment(&Moment { time: until, ..moment }))?;
-        let written = self.recorder.as_ref().map_or(0, Recorder::written);
-        let total = written + self.complete.iter().sum::<u64>();
-        if self.bounds.total.is_some_and(|most| total >= most) {
+        if self.is_full() {
             return Ok(Room::None);
         }
+        let written = self.recorder.as_ref().map_or(0, Recorder::written);
         if self.bounds.file.is_some_and(|most| written >= most) {
             self.close()?;
             self.complete.push_back(written);
@@ -196,7 +195,16 @@ impl Tape {
     }
 
     fn write(&mut self, what: impl FnOnce(&mut Recorder<File>) -> io::Result<()>) -> io::Result<()> {
+        if self.is_full() {
+            return Ok(());
+        }
         self.recorder.as_mut().map_or(Ok(()), what)
+    }
+
+    /// Whether the bound for all files has been reached.
+    fn is_full(&self) -> bool {
+        let written = self.recorder.as_ref().map_or(0, Recorder::written);
+        self.bounds.total.is_some_and(|most| written + self.complete.iter().sum::<u64>() >= most)
     }
 
     fn open(&mut self) -> io::Result<()> {

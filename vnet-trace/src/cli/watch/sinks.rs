@@ -13,6 +13,7 @@ use crate::model::recording::{Moment, Picture, WatchHead};
 use crate::model::snapshot::Snapshot;
 use crate::present::pcapng::stream::Stream;
 use crate::present::watch::{self as words, Clock};
+use crate::watch::live::Shown;
 use crate::watch::record::{Bounds, Captured, Room, Tape};
 
 /// A file to write, with the form that its ending asks for.
@@ -88,6 +89,14 @@ impl Sinks {
             sinks.all.push((path.clone(), Some(sink)));
         }
         Ok(sinks)
+    }
+
+    /// Something was seen.
+    pub fn sighting(&mut self, shown: Shown<'_>, asked: bool) {
+        match shown {
+            Shown::Frame(frame) => self.frame(frame, asked),
+            Shown::Event(event) => self.event(event, asked),
+        }
     }
 
     /// A frame was captured.

@@ -89,6 +89,32 @@ impl Stream {
         &self.devices
     }
 
+    /// The namespaces have other numbers. A device that is in none of them any more is closed.
+    pub fn rename(&mut self, renamed: &dyn Fn(Device) -> Option<Device>) {
+        let taps = std::mem::take(&mut self.taps);
+        for mut tap in taps {
+            match renamed(tap.device) {
+                Some(device) => {
+                    tap.device = device;
+                    self.taps.push(tap);
+                }
+                None => {
+                    for (_, received, lost) in open::close(vec![tap]) {
+                        self.received += received;
+                        self.lost += lost;
+                    }
+                }
+            }
+        }
+        self.devices = self.devices.iter().filter_map(|device| renamed(*device)).collect();
+        self.devices.sort_unstable();
+        self.held.retain_mut(|frame| {
+            let device = renamed(frame.device);
+            frame.device = device.unwrap_or(frame.device);
+            device.is_some()
+        });
+    }
+
     /// What to add to a time of a frame to get nanoseconds since 1970.
     pub fn realtime_offset(&self) -> u64 {
         self.offset

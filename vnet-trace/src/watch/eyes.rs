@@ -1,0 +1,282 @@
+//! What a watch sees with: probes in the kernel, or, where none can be attached, captures on the devices.
+//!
+//! The probes match once and follow the socket buffer; captures see every device by itself, and cannot tell why the kernel
+//! drops a packet. Both give what they saw in the order of time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::collect::clock;
+use crate::collect::kernel::{
+    self, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, SNAP_MAX, Told as ToldOf, Watched,
+};
+use crate::collect::pcap::CaptureError;
+use crate::collect::pcap::stream::Stream;
+use crate::filter::Expression;
+use crate::model::event::Event;
+use crate::model::frame::Frame;
+use crate::model::id::{Device, Nanos, NetnsId};
+use crate::model::sight::{Gap, Sight, Tier};
+use crate::model::snapshot::Snapshot;
+
+/// The ring buffer of the probes, in bytes.
+const RING: u32 = 8 << 20;
+
+/// Records that are taken in one round: what comes faster than it is read has no end.
+const ROUND: usize = 65_536;
+
+/// Between the time of a record and its being in the ring buffer.
+const MOMENT: Nanos = Nanos(200_000);
+
+/// What sees.
+pub enum Eyes {
+    /// Probes in the kernel.
+    Probes(Box<Probed>),
+    /// Captures on the devices.
+    Captures(Box<Stream>),
+}
+
+/// Probes that are attached.
+pub struct Probed {
+    probes: Probes,
+    by_inode: HashMap<u32, NetnsId>,
+    records: Vec<KernelRecord>,
+    /// Taken, and not handed over yet.
+    held: Vec<Event>,
+    offset: u64,
+    received: u64,
+    unknown: bool,
+}
+
+/// What was seen at the end.
+#[derive(Debug, Default)]
+pub struct Last {
+    /// The last events.
+    pub events: Vec<Event>,
+    /// The last frames.
+    pub frames: Vec<Frame>,
+    /// Frames and events that were let through, and those of them that found no room.
+    pub received: u64,
+    /// Frames that found no room.
+    pub frames_lost: u64,
+    /// Events that found no room.
+    pub events_lost: u64,
+    /// What broke off.
+    pub gaps: Vec<Gap>,
+}
+
+/// What is asked of the probes.
+pub struct Asked<'a> {
+    /// The best way to attach that may be used.
+    pub tier: Option<Tier>,
+    /// What a packet must match.
+    pub expression: Option<&'a Expression>,
+    /// Inodes of the namespaces in which it must match; None means all.
+    pub netns: Option<Vec<u32>>,
+    /// Devices at which it must match, with the inode of their namespace.
+    pub devices: Vec<DeviceRef>,
+    /// Packets inside tunnels are matched as well.
+    pub inner: bool,
+    /// Bytes of a packet that are kept.
+    pub snaplen: Option<u32>,
+}
+
+/// Attaches the probes; None, with why, if none can be had.
+pub fn attach(asked: &Asked<'_>) -> Result<Probes, Gap> {
+    let watched = Watched {
+        filter: asked.expression.cloned(),
+        devices: asked.devices.clone(),
+        inner: asked.inner,
+        told: ToldOf::Everything,
+        snap: asked
+            .snaplen
+            .map_or(Watched::default().snap, |bytes| u16::try_from(bytes).unwrap_or(SNAP_MAX).min(SNAP_MAX)),
+    };
+    let config = ProbeConfig {
+        tier: asked.tier,
+        netns: asked.netns.clone(),
+        question: Matching::Expression(watched),
+        ring_bytes: RING,
+        ..ProbeConfig::default()
+    };
+    let gap = |why: String| Gap {
+        what: "what the kernel says about the packets (drop reasons, their way inside of it)".to_owned(),
+        why,
+        help: "run as root, or see `vnet-trace doctor`".to_owned(),
+    };
+    match kernel::attach(&config) {
+        Ok(probes) if probes.tier() == Tier::Capture => {
+            let why = probes.reports().first().map(kernel::decode::sight).and_then(|sight| sight.why);
+            Err(gap(why.unwrap_or_else(|| "no probe can be attached".to_owned())))
+        }
+        Ok(probes) => Ok(probes),
+        Err(error) => Err(gap(error.to_string())),
+    }
+}
+
+impl Eyes {
+    /// With probes.
+    pub fn of_probes(probes: Probes, snapshot: &Snapshot) -> Self {
+        let mut probed = Probed {
+            probes,
+            by_inode: HashMap::new(),
+            records: Vec::new(),
+            held: Vec::new(),
+            offset: clock::realtime_offset(),
+            received: 0,
+            unknown: false,
+        };
+        probed.know(snapshot);
+        Self::Probes(Box::new(probed))
+    }
+
+    /// What can be seen.
+    pub fn sight(&self) -> Sight {
+        match self {
+            Self::Probes(probed) => Sight {
+                tier: probed.probes.tier(),
+                probes: probed.probes.reports().iter().map(kernel::decode::sight).collect(),
+                ..Sight::default()
+            },
+            Self::Captures(stream) => {
+                Sight { tier: Tier::Capture, captured: stream.devices().to_vec(), ..Sight::default() }
+            }
+        }
+    }
+
+    /// How many places are looked at, for people: `36 devices`, `14 probes`.
+    pub fn count(&self) -> String {
+        match self {
+            Self::Probes(probed) => {
+                let attached = probed.probes.reports().iter().filter(|report| report.tier != Tier::Capture).count();
+                format!("{attached} probes ({})", probed.probes.tier().name())
+            }
+            Self::Captures(stream) => format!("{} devices (capture)", stream.devices().len()),
+        }
+    }
+
+    /// What to add to a time to get nanoseconds since 1970.
+    pub fn realtime_offset(&self) -> u64 {
+        match self {
+            Self::Probes(probed) => probed.offset,
+            Self::Captures(stream) => stream.realtime_offset(),
+        }
+    }
+
+    /// Waits, at most so long, and hands over what was seen. A signal ends the wait.
+    pub fn take(
+        &mut self,
+        at_most: Duration,
+        events: &mut Vec<Event>,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), CaptureError> {
+        match self {
+            Self::Probes(probed) => {
+                probed.take(at_most, events);
+                Ok(())
+            }
+            Self::Captures(stream) => stream.take(u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX), frames),
+        }
+    }
+
+    /// Frames and events that found no room, so far.
+    pub fn lost(&mut self) -> (u64, u64) {
+        match self {
+            Self::Probes(probed) => (0, probed.probes.lost()),
+            Self::Captures(stream) => (stream.lost(), 0),
+        }
+    }
+
+    /// What broke off since the last call.
+    pub fn gaps(&mut self) -> Vec<Gap> {
+        match self {
+            Self::Probes(_) => Vec::new(),
+            Self::Captures(stream) => stream.gaps(),
+        }
+    }
+
+    /// Whether something was seen in a namespace that is not known; from then on it is not told again.
+    pub fn met_strangers(&mut self) -> bool {
+        match self {
+            Self::Probes(probed) => std::mem::take(&mut probed.unknown),
+            Self::Captures(_) => false,
+        }
+    }
+
+    /// The namespaces have other numbers, or there are others.
+    pub fn know(&mut self, snapshot: &Snapshot, renamed: &dyn Fn(Device) -> Option<Device>) {
+        match self {
+            Self::Probes(probed) => probed.know(snapshot),
+            Self::Captures(stream) => stream.rename(renamed),
+        }
+    }
+
+    /// Stops looking, and hands over what was seen up to now.
+    pub fn stop(self) -> Last {
+        match self {
+            Self::Probes(probed) => probed.stop(),
+            Self::Captures(stream) => {
+                let captured = stream.stop();
+                Last {
+                    frames: captured.frames,
+                    received: captured.received,
+                    frames_lost: captured.lost,
+                    gaps: captured.gaps,
+                    ..Last::default()
+                }
+            }
+        }
+    }
+}
+
+impl Probed {
+    fn know(&mut self, snapshot: &Snapshot) {
+        self.by_inode = snapshot.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
+    }
+
+    fn take(&mut self, at_most: Duration, events: &mut Vec<Event>) {
+        let waits = if self.held.is_empty() { at_most } else { at_most.min(Duration::from_millis(1)) };
+        self.probes.wait(waits);
+        self.drain();
+        let horizon = Nanos(clock::monotonic().0.saturating_sub(MOMENT.0));
+        self.held.sort_by_key(|event| event.time);
+        let ripe = self.held.partition_point(|event| event.time <= horizon);
+        events.extend(self.held.drain(..ripe));
+    }
+
+    fn drain(&mut self) {
+        let records = &mut self.records;
+        self.probes.drain(|record| records.push(record));
+        let by_inode = &self.by_inode;
+        let number = |inode: u32| by_inode.get(&inode).copied();
+        for record in self.records.drain(..) {
+            self.received += 1;
+            let inode = record.device.and_then(|device| device.netns).or(record.netns);
+            self.unknown |= inode.is_some_and(|inode| !by_inode.contains_key(&inode));
+            let mut names =
+                kernel::decode::Names { netns: &number, symbol: &mut |address| self.probes.symbol(address) };
+            self.held.push(kernel::decode::event(&record, &mut names));
+        }
+    }
+
+    fn stop(mut self) -> Last {
+        while self.held.len() < ROUND {
+            let before = self.held.len();
+            self.drain();
+            if self.held.len() == before {
+                break;
+            }
+        }
+        self.held.sort_by_key(|event| event.time);
+        let last = Last {
+            events: std::mem::take(&mut self.held),
+            received: self.received,
+            events_lost: self.probes.lost(),
+            ..Last::default()
+        };
+        // On kernels with trampolines this takes a moment, and nobody has to wait for it: the process does not end before
+        // the kernel has let go.
+        let _ = std::thread::Builder::new().name("detach".to_owned()).spawn(move || self.probes.detach());
+        last
+    }
+}
