@@ -4,7 +4,7 @@
 //! *undecided* is no error as long as there are few: programs and what lies outside can't be foretold.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let program: &'static Path = Box::leak(tests::program().into_boxed_path());
     let root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
-    let trials = vec![Trial::test("labs_are_foretold", move || labs(program))];
+    let trials = vec![
+        Trial::test("labs_are_foretold", move || labs(program)),
+        Trial::test("a_packet_would_be_heard", move || heard(program)),
+    ];
     let trials = trials
         .into_iter()
         .map(|trial| if root { trial } else { trial.with_kind("needs root").with_ignored_flag(true) })
@@ -55,8 +58,28 @@ fn labs(program: &Path) -> Result<(), Failed> {
     if run == 0 {
         return Err("no lab could be run".into());
     }
+    println!("{right} of {run} right, wrong {}, undecided {undecided:?}", wrong.len());
     if !wrong.is_empty() || right * 100 < run * RIGHT {
         return Err(format!("{right} of {run} right, undecided {undecided:?}, wrong {wrong:#?}").into());
     }
     Ok(())
+}
+
+/// A program that pings instead of foretelling is caught.
+fn heard(program: &Path) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let stand_in = folder.path().join("stand-in");
+    std::fs::write(
+        &stand_in,
+        format!("#!/bin/sh\nip netns exec ns1 ping -c 1 -W 1 10.1.1.3 >&2\nexec {} \"$@\"\n", program.display()),
+    )?;
+    std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755))?;
+    let done = Command::new(program)
+        .args(["lab", "run", "--predict", "--no-tool-fix", "--json", "--program"])
+        .arg(&stand_in)
+        .arg("two-netns-direct")
+        .output()?;
+    let reports: Vec<LabReport> = serde_json::from_slice(&done.stdout)?;
+    let heard = reports.iter().flat_map(LabReport::misses).any(|miss| matches!(miss, Miss::Heard { .. }));
+    if heard { Ok(()) } else { Err(format!("{reports:?}").into()) }
 }

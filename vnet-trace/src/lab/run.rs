@@ -229,7 +229,7 @@ impl Run<'_> {
         self.say(|| format!("{command:?}"));
 
         let no_answer = |detail| Miss::NoAnswer { detail };
-        let listening = (self.options.manner == Manner::Foretell).then(Silence::listen);
+        let listening = (self.options.manner == Manner::Foretell).then(|| Silence::listen(self.lab.probe.port));
         let asked = match run_to_deadline(&mut command, TOOL_DEADLINE * self.options.slow) {
             Ok(asked) => asked,
             Err(error) => {

@@ -1,14 +1,16 @@
 //! Shows that nothing is sent: captures on every device of every namespace of a lab, while the tool foretells.
 //!
-//! Heard is what an asker would cause: echo, ARP, neighbour solicitation, TCP. What a network does by itself is let
-//! pass: MLD, router solicitation, duplicate address detection, spanning tree, and the tunnels that carry these.
+//! Heard is what an asker would cause: ICMP, ARP, neighbour solicitation, TCP, datagrams to the port that is
+//! asked. What a network does by itself is let pass: MLD, router solicitation, duplicate address detection, spanning tree,
+//! the tunnels that carry these, and what their other ends say about them (port unreachable).
 
 use pcap::{Active, Capture};
 
 use crate::collect::netns::{find::candidates, run_in};
 
 /// The packets that would belong to a question.
-const EXPRESSION: &str = "arp or icmp[0] = 8 or icmp[0] = 0 or tcp or (icmp6 and (ip6[40] = 128 or ip6[40] = 129 or (ip6[40] = 135 and not src host ::)))";
+const EXPRESSION: &str =
+    "arp or (icmp and icmp[0] != 3) or tcp or (icmp6 and (ip6[40] = 128 or ip6[40] = 129 or (ip6[40] = 135 and not src host ::)))";
 
 /// One namespace's ear.
 struct Ear {
@@ -23,8 +25,10 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Begins to listen in the lab's root and in all its named namespaces.
-    pub fn listen() -> Self {
+    /// Begins to listen in the lab's root and in all its named namespaces; also for datagrams to a port.
+    pub fn listen(port: Option<u16>) -> Self {
+        let datagrams = port.map(|port| format!(" or udp port {port}")).unwrap_or_default();
+        let expression = format!("{EXPRESSION}{datagrams}");
         let mut silence = Self { ears: Vec::new(), deaf: Vec::new() };
         let Ok(own) = crate::collect::netns::Handle::own() else {
             silence.deaf.push("no namespace can be entered".to_owned());
@@ -35,7 +39,7 @@ impl Silence {
                 continue;
             }
             let netns = candidate.name.unwrap_or_else(|| ".".to_owned());
-            match run_in(&candidate.handle, open) {
+            match run_in(&candidate.handle, || open(&expression)) {
                 Ok(Ok(handle)) => silence.ears.push(Ear { netns, handle }),
                 Ok(Err(error)) => silence.deaf.push(format!("cannot listen in {netns}: {error}")),
                 Err(error) => silence.deaf.push(format!("cannot listen in {netns}: {error}")),
@@ -60,9 +64,9 @@ impl Silence {
     }
 }
 
-fn open() -> Result<Capture<Active>, pcap::Error> {
+fn open(expression: &str) -> Result<Capture<Active>, pcap::Error> {
     let inactive = Capture::from_device("any")?.immediate_mode(true).snaplen(128).buffer_size(256 << 10);
     let mut handle = inactive.open()?.setnonblock()?;
-    handle.filter(EXPRESSION, true)?;
+    handle.filter(expression, true)?;
     Ok(handle)
 }
