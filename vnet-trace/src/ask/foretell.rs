@@ -38,21 +38,24 @@ pub fn foretell(asked: &Foretelling) -> Result<Answer, AskError> {
     let request =
         snapshot::Request { asked: place, addresses, protocol: asked.protocol, ..snapshot::Request::default() };
     let mut taken = snapshot::take(&request)?;
+    let ready_us = begun.elapsed().as_micros() as u64;
     let question = question(asked, taken.asked, resolved, &taken.snapshot)?;
     let mut unasked = Vec::new();
     let prediction = predicted(&question, &mut taken, &mut unasked);
     let answers = route_get::ask(&taken, &lookups(&question, &prediction.exchange));
-    let total_us = begun.elapsed().as_micros() as u64;
     let recording = Recording {
         answers: answers.answers.into_iter().flatten().collect(),
         sight: Sight { gaps: unasked.into_iter().chain(answers.gaps).collect(), ..Sight::default() },
         kernel: nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
-        timing: Timing { ready_us: total_us, verdict_us: total_us, total_us, realtime_offset_ns: 0 },
         ..bare(question, taken.snapshot)
     };
-    Ok(judge(recording))
+    let mut answer = judge(recording);
+    // Ready is when the machine has been read; what follows is the prediction and its judgement.
+    let total_us = begun.elapsed().as_micros() as u64;
+    answer.recording.timing = Timing { ready_us, verdict_us: total_us, total_us, realtime_offset_ns: 0 };
+    Ok(answer)
 }
 
 /// The whole machine, and the way of one question through it.
