@@ -68,7 +68,7 @@ const CASES: &[Case] = &[
         lab: "two-netns-direct",
         prepare: r#"{ echo 'table inet big { chain input { type filter hook input priority 0;'
 for i in $(seq 10000); do echo "ip saddr 10.$((i / 65536)).$((i / 256 % 256)).$((i % 256)) tcp dport $i drop"; done
-echo '} }'; } | ip netns exec ns2 nft -f -"#,
+printf '}\n}\n'; } | ip netns exec ns2 nft -f -"#,
         command: "predict -N ns1 10.1.1.3",
         goals: FORETOLD,
     },
