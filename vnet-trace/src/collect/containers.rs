@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::netns::find::Candidate;
 use crate::model::sight::Gap;
-use crate::model::snapshot::{Container, EngineNetwork, Netns};
+use crate::model::snapshot::{Container, EngineNetwork, Netns, PublishedPort};
 
 pub mod bundles;
 mod http;
@@ -35,6 +35,8 @@ const DOCKER: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 const PODMAN: &str = "/run/podman/podman.sock";
 /// As many containers are looked at; as many as there can be namespaces in a snapshot.
 const MOST: usize = 8192;
+/// Published ports kept of one container.
+const MOST_PORTS: usize = 64;
 /// No name of a container is longer.
 const LONGEST_NAME: usize = 128;
 
@@ -125,9 +127,36 @@ struct Listed {
     host_config: Option<HostConfig>,
     #[serde(default)]
     network_settings: Option<NetworkSettings>,
+    #[serde(default)]
+    ports: Option<Vec<Port>>,
     /// Podman says so here.
     #[serde(default)]
     pid: Option<i64>,
+}
+
+/// A port of a container. One that is not published has no public one. Podman's own words for it are not Docker's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Port {
+    #[serde(rename = "IP", alias = "host_ip")]
+    ip: Option<String>,
+    #[serde(rename = "PrivatePort", alias = "container_port")]
+    private: Option<u16>,
+    #[serde(rename = "PublicPort", alias = "host_port")]
+    public: Option<u16>,
+    #[serde(rename = "Type", alias = "protocol")]
+    protocol: Option<String>,
+}
+
+impl Port {
+    fn published(&self) -> Option<PublishedPort> {
+        Some(PublishedPort {
+            protocol: clean(self.protocol.as_deref().unwrap_or("tcp")),
+            host: self.ip.as_deref().and_then(|host| host.parse().ok()),
+            host_port: self.public.filter(|port| *port != 0)?,
+            port: self.private?,
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -343,6 +372,13 @@ fn describe(engine: &str, container: &Listed, drivers: &BTreeMap<String, String>
             .map(|(name, _)| (clean(name), clean(drivers.get(name).map_or("", String::as_str))))
             .collect(),
         pod: pod.map(|(namespace, name)| clean(&format!("{namespace}/{name}"))),
+        ports: {
+            let mut ports: Vec<PublishedPort> = container.ports.iter().flatten().filter_map(Port::published).collect();
+            ports.sort();
+            ports.dedup();
+            ports.truncate(MOST_PORTS);
+            ports
+        },
     }
 }
 

@@ -149,6 +149,22 @@ pub struct Container {
     pub networks: Vec<(String, String)>,
     /// Kubernetes pod as `namespace/name`.
     pub pod: Option<String>,
+    /// Ports of the host that the engine leads to it.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// `tcp`, `udp`, `sctp`.
+    pub protocol: String,
+    /// The host's address; unspecified is all.
+    pub host: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's port.
+    pub port: u16,
 }
 
 /// A network as a container engine has it.

@@ -22,6 +22,9 @@ use crate::model::snapshot::{
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
 
+/// The JSON Schema (draft 2020-12) of [`Map::json`].
+pub const SCHEMA_TEXT: &str = include_str!("../../schema/map.schema.json");
+
 /// Everything that is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Map {
@@ -46,6 +49,21 @@ pub struct Space {
     pub devices: Vec<Node>,
     /// Of the main table, both families, as they are tried.
     pub default_routes: Vec<DefaultRoute>,
+    /// Ports of the host that lead here.
+    pub published: Vec<Published>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// `tcp`, `udp`, `sctp`.
+    pub proto: String,
+    /// The host's address; None is all of them.
+    pub host: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: u16,
+    /// The port here.
+    pub port: u16,
 }
 
 /// The container that a namespace belongs to.
@@ -278,6 +296,17 @@ impl Node {
     }
 }
 
+impl Published {
+    /// As `docker ps` prints it, with words: `published: 127.0.0.1:8080 → 80/tcp`.
+    pub fn words(&self) -> String {
+        let host = match self.host {
+            Some(host) => std::net::SocketAddr::new(host, self.host_port).to_string(),
+            None => self.host_port.to_string(),
+        };
+        format!("published: {host} → {}/{}", self.port, self.proto)
+    }
+}
+
 impl DefaultRoute {
     /// As `ip route` prints it.
     pub fn words(&self) -> String {
@@ -370,6 +399,19 @@ impl<'a> Places<'a> {
     }
 }
 
+/// One line for each port: that it is published in both families is one thing to know.
+fn published(netns: &Netns) -> Vec<Published> {
+    let mut found: Vec<Published> = Vec::new();
+    for port in netns.container.iter().flat_map(|container| &container.ports) {
+        let host = port.host.filter(|host| !host.is_unspecified());
+        let line = Published { proto: port.protocol.clone(), host, host_port: port.host_port, port: port.port };
+        if !found.contains(&line) {
+            found.push(line);
+        }
+    }
+    found
+}
+
 fn space(snapshot: &Snapshot, places: &Places<'_>, netns: &Netns, marks: &BTreeMap<Device, Mark>) -> Space {
     let mut addresses: BTreeMap<IfIndex, Vec<String>> = BTreeMap::new();
     for address in &netns.addresses {
@@ -410,6 +452,7 @@ fn space(snapshot: &Snapshot, places: &Places<'_>, netns: &Netns, marks: &BTreeM
         netns: netns.name.clone(),
         inode: netns.inode,
         container: netns.container.as_ref().map(Inhabitant::of),
+        published: published(netns),
         devices: netns.links.iter().map(node).collect(),
         default_routes: default_routes(netns),
     }

@@ -141,6 +141,7 @@ fn bundle(root: &Path, engine: &'static str, folder: &Path) -> Option<Bundle> {
             name: name.unwrap_or_else(|| short(&id)),
             id: clean(&id),
             networks: Vec::new(),
+            ports: Vec::new(),
             pod: namespace.zip(pod).map(|(namespace, pod)| format!("{namespace}/{pod}")),
         },
     })

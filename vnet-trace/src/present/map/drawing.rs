@@ -1,13 +1,14 @@
 //! The map as a picture: SVG, and one HTML page around it that needs nothing else.
 //!
 //! Each namespace is a box with a row for each device. Columns are distances: the namespace with the most wires stands
-//! left, what is wired to it in the next column, in the order of the rows it is wired to, so that a host with its
-//! containers has no crossing wires however many they are. What is not connected stands below.
+//! left, what is wired to it in the next column, in the order of the rows it is wired to. Its rows are then moved down to
+//! the boxes that they are wired to, so that a host with its containers has straight wires, however many they are. What is
+//! not connected stands below.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 
-use super::{Map, Mark, Space};
+use super::{DefaultRoute, Map, Mark, Space};
 use crate::present::style::clean_command;
 
 /// Pixels.
@@ -39,6 +40,8 @@ struct Frame {
     rows: Vec<Row>,
     /// Row of each shown device, by its position in the space.
     row_of: BTreeMap<usize, usize>,
+    /// Where each row stands, below the top of the box.
+    tops: Vec<usize>,
     column: usize,
     x: usize,
     y: usize,
@@ -148,9 +151,18 @@ fn frame(space: &Space) -> Frame {
             },
         });
     }
-    rows.extend(space.default_routes.iter().map(|route| Row { text: route.words(), class: "faint", back: None }));
+    match (space.default_routes.as_slice(), row_of.len(), rows.last_mut()) {
+        // Most containers: one device, and the way out by it.
+        ([DefaultRoute { via: Some(via), .. }], 1, Some(row)) => row.text.push_str(&format!("  via {via}")),
+        (routes, ..) => {
+            rows.extend(routes.iter().map(|route| Row { text: route.words(), class: "faint", back: None }));
+        }
+    }
+    let ports = space.published.iter().map(|port| Row { text: port.words(), class: "faint", back: None });
+    rows.extend(ports);
     let longest = rows.iter().map(|row| row.text.chars().count().min(LONGEST)).max().unwrap_or(0);
-    Frame { rows, row_of, column: 0, x: 0, y: 0, width: longest * CHARACTER + 2 * PADDING }
+    let tops = (0..rows.len()).map(|row| PADDING / 2 + row * ROW).collect();
+    Frame { rows, row_of, tops, column: 0, x: 0, y: 0, width: longest * CHARACTER + 2 * PADDING }
 }
 
 /// Gives every box its place. Returns the size of the picture.
@@ -204,6 +216,7 @@ fn place(map: &Map, frames: &mut BTreeMap<usize, Frame>) -> (usize, usize) {
     let mut top = MARGIN;
     for group in groups {
         let mut bottoms: BTreeMap<usize, usize> = BTreeMap::new();
+        let first = group.first().copied();
         for index in group {
             let Some(frame) = frames.get_mut(&index) else { continue };
             let y = bottoms.get(&frame.column).copied().unwrap_or(top);
@@ -212,20 +225,58 @@ fn place(map: &Map, frames: &mut BTreeMap<usize, Frame>) -> (usize, usize) {
             frame.width = widths.get(&frame.column).copied().unwrap_or(frame.width);
             bottoms.insert(frame.column, y + frame.height() + BETWEEN_BOXES);
         }
+        // The first box is alone in its column.
+        if let Some(first) = first {
+            straighten(map, frames, first);
+            bottoms.extend(frames.get(&first).map(|frame| (frame.column, frame.y + frame.height() + BETWEEN_BOXES)));
+        }
         top = bottoms.values().copied().max().unwrap_or(top);
     }
     let right = frames.values().map(|frame| frame.x + frame.width).max().unwrap_or(0);
     (right + MARGIN, top + MARGIN)
 }
 
+/// Moves the rows of a box down to the rows of the next column that they are wired to, as far as their order allows.
+fn straighten(map: &Map, frames: &mut BTreeMap<usize, Frame>, index: usize) {
+    let Some(frame) = frames.get(&index) else { return };
+    let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
+    for wire in map.wires() {
+        for (own, other) in [(wire.from, wire.to), (wire.to, wire.from)] {
+            if own.0 == index
+                && let (Some(row), Some(there)) = (frame.row_of.get(&own.1), frames.get(&other.0))
+                && there.column == frame.column + 1
+            {
+                let middle = there.middle(other.1).saturating_sub(frame.y + ROW / 2);
+                let least = wanted.entry(*row).or_insert(middle);
+                *least = (*least).min(middle);
+            }
+        }
+    }
+    let mut next = PADDING / 2;
+    let mut tops = Vec::with_capacity(frame.rows.len());
+    for row in 0..frame.rows.len() {
+        let top = wanted.get(&row).copied().unwrap_or(next).max(next);
+        tops.push(top);
+        next = top + ROW;
+    }
+    if let Some(frame) = frames.get_mut(&index) {
+        frame.tops = tops;
+    }
+}
+
 impl Frame {
     fn height(&self) -> usize {
-        self.rows.len() * ROW + PADDING
+        self.tops.last().map_or(0, |last| last + ROW) + PADDING / 2
+    }
+
+    /// Where a row stands.
+    fn top(&self, row: usize) -> usize {
+        self.y + self.tops.get(row).copied().unwrap_or(0)
     }
 
     /// The middle of a device's row.
     fn middle(&self, device: usize) -> usize {
-        self.y + PADDING / 2 + self.row_of.get(&device).copied().unwrap_or(0) * ROW + ROW / 2
+        self.top(self.row_of.get(&device).copied().unwrap_or(0)) + ROW / 2
     }
 }
 
@@ -253,7 +304,7 @@ fn draw_box(svg: &mut String, space: &Space, frame: &Frame) {
         frame.height()
     );
     for (index, row) in frame.rows.iter().enumerate() {
-        let top = y + PADDING / 2 + index * ROW;
+        let top = frame.top(index);
         if let Some(class) = row.back {
             let _ = writeln!(
                 svg,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::exchange::{Action, Headers, Journey, Leg, Role, Step};
 use crate::model::id::NetnsId;
-use crate::model::snapshot::{Address, BridgeInfo, Nexthop, Route};
+use crate::model::snapshot::{Address, BridgeInfo, Nexthop, PublishedPort, Route};
 use crate::present::style::{Detail, Glyphs, Style};
 
 fn link(index: u32, name: &str, kind: LinkKind) -> Link {
@@ -57,6 +57,7 @@ fn host(names: &[String]) -> Snapshot {
             inode: u64::from(number),
             name: name.clone(),
             container: Some(Container {
+                ports: vec![PublishedPort { protocol: "tcp".into(), host: None, host_port: 8080, port: 80 }],
                 engine: "docker".into(),
                 id: "0123".into(),
                 name: name.clone(),
@@ -173,4 +174,29 @@ fn fifty_containers_have_a_row_each_and_no_two_boxes_overlap() {
     assert_eq!(boxes.len(), 51);
     boxes.sort_unstable();
     assert!(boxes.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1));
+}
+
+#[test]
+fn the_json_is_what_its_schema_says() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA_TEXT).expect("the schema is JSON");
+    let schema = jsonschema::draft202012::options().build(&schema).expect("the schema is a schema");
+    let map = Map::of(&two(), Some(("172.17.0.3".parse().unwrap(), &Exchange::default())));
+    let mut value = map.json();
+    let errors: Vec<String> =
+        schema.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path)).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    value["namespaces"][0]["devices"][0]["way"] = "elsewhere".into();
+    assert!(!schema.is_valid(&value));
+}
+
+#[test]
+fn wires_of_a_host_with_many_containers_are_straight() {
+    let names: Vec<String> = (0..50).map(|number| format!("container-{number}")).collect();
+    let svg = drawing::svg(&Map::of(&host(&names), None));
+    let straight = svg.lines().filter(|line| line.contains("class=\"wire\"")).filter(|line| {
+        let path = line.split(" d=\"M").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let numbers: Vec<&str> = path.split(['C', ' ']).collect();
+        numbers.get(1).is_some() && numbers.get(1) == numbers.last()
+    });
+    assert_eq!(straight.count(), 50);
 }

@@ -38,6 +38,9 @@ fn write(sheet: &mut Sheet, space: &Space, detail: Detail) {
     for (_, node) in space.shown().filter(|(_, node)| node.master.is_none()) {
         below(sheet, space, node, 1, detail);
     }
+    for port in &space.published {
+        sheet.prose(4, 8, &[Span::new(Tone::Faint, port.words())]);
+    }
     for route in &space.default_routes {
         sheet.prose(4, 8, &[Span::new(Tone::Faint, route.words())]);
     }
