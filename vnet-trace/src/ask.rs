@@ -236,6 +236,7 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         tier: options.tier,
         netns: Some(vec![handle.inode() as u32]),
         transport: transport(protocol),
+        family: family(options),
         ..ProbeConfig::default()
     };
     let loading = std::thread::Builder::new().name("probes".to_owned()).spawn(move || kernel::attach(&config));
@@ -353,9 +354,7 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         let mut names = kernel::decode::Names { netns: &number, symbol: &mut |address| probes.symbol(address) };
         recording.events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
         recording.sight.events = recording.events.len() as u64;
-        // On kernels with trampolines this takes longer than the question, and nobody has to wait for it: the process
-        // does not end before the kernel has let go.
-        let _ = std::thread::Builder::new().name("detach".to_owned()).spawn(move || probes.detach());
+        probes.detach();
     }
     if let Some(capture) = capture {
         let captured = capture.stop();
@@ -405,6 +404,17 @@ fn predicted(question: &Question, taken: &mut Taken, gaps: &mut Vec<Gap>) -> Pre
         prediction = predict(question, &taken.snapshot);
     }
     prediction
+}
+
+/// The address family, as far as the command line tells it: the probes are loaded before a name is looked up.
+fn family(options: &PingOptions) -> Option<kernel::Family> {
+    let of = |is_ipv4| if is_ipv4 { kernel::Family::Ipv4 } else { kernel::Family::Ipv6 };
+    let literal = options.destination.parse::<IpAddr>().ok().map(|address| of(address.is_ipv4()));
+    literal.or(match options.family {
+        Family::V4 => Some(kernel::Family::Ipv4),
+        Family::V6 => Some(kernel::Family::Ipv6),
+        Family::Any => None,
+    })
 }
 
 /// Judges a recording.

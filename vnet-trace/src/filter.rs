@@ -19,10 +19,12 @@
 
 mod classic;
 mod compile;
+mod frames;
 mod reach;
 mod translate;
 
 pub use classic::Instruction;
+pub use frames::Kinds;
 
 /// The text of an expression and the program that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +107,11 @@ impl Expression {
     /// The classic program.
     pub fn program(&self) -> &[Instruction] {
         &self.program
+    }
+
+    /// Which kinds of packets it can match at all.
+    pub fn kinds(&self) -> Kinds {
+        frames::kinds(&self.program)
     }
 
     /// How many bytes of a frame it reads at the most.

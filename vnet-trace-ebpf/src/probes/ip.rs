@@ -21,10 +21,13 @@ const AF_INET6: u8 = 10;
 /// `fib_table_lookup(table, flowi4 *, fib_nh_common *, err)`; the next hop is NULL if none was found.
 #[raw_tracepoint]
 pub fn raw_fib_table_lookup(ctx: RawTracePointContext) -> i32 {
+    let context = track::context();
+    if context.is_null() && config!(mode) != Mode::Ping as u8 {
+        return 0;
+    }
     let flow: u64 = ctx.arg(1);
     let source = mapped(field(flow, offset!(flow4_saddr)));
     let destination = mapped(field(flow, offset!(flow4_daddr)));
-    let context = track::context();
     if context.is_null() && !flow_wanted(&source, &destination) {
         return 0;
     }
@@ -48,10 +51,13 @@ pub fn raw_fib_table_lookup(ctx: RawTracePointContext) -> i32 {
 /// `fib6_table_lookup(net, fib6_result *, fib6_table *, flowi6 *)`.
 #[raw_tracepoint]
 pub fn raw_fib6_table_lookup(ctx: RawTracePointContext) -> i32 {
+    let context = track::context();
+    if context.is_null() && config!(mode) != Mode::Ping as u8 {
+        return 0;
+    }
     let flow: u64 = ctx.arg(3);
     let source: Address = field(flow, offset!(flow6_saddr));
     let destination: Address = field(flow, offset!(flow6_daddr));
-    let context = track::context();
     if context.is_null() && !flow_wanted(&source, &destination) {
         return 0;
     }
@@ -150,8 +156,7 @@ unsafe fn gateway(hop: u64, into: *mut Address) {
 /// source address yet counts by the destination.
 #[inline(always)]
 fn flow_wanted(source: &Address, destination: &Address) -> bool {
-    config!(mode) == Mode::Ping as u8
-        && filter::address_wanted(destination)
+    filter::address_wanted(destination)
         && (*source == NO_ADDRESS || *source == mapped(0) || filter::address_wanted(source))
 }
 

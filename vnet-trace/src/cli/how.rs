@@ -34,8 +34,12 @@ pub struct How {
 }
 
 impl How {
-    /// The options with how they are to be asked.
+    /// The options with how they are to be asked. From now on it is told what the probes say about themselves, if that was
+    /// asked for.
     pub fn apply(&self, options: PingOptions) -> PingOptions {
+        if self.look.verbose > 1 {
+            terminal::listen();
+        }
         let patience = if self.patient { Patience::AsPing } else { Patience::Decisive };
         PingOptions { patience, tier: self.tier, ..options }
     }

@@ -51,6 +51,32 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Shows from now on, on standard error, what the probes say about themselves (`-vv`).
+pub fn listen() {
+    // Only one logger can be set, and this is the only one.
+    if log::set_logger(&Messages).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
+
+/// Messages of the library, as lines on standard error.
+struct Messages;
+
+impl log::Log for Messages {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        // Libraries of others talk as well; the probes are of nobody else.
+        metadata.target().starts_with("vnet_trace") || metadata.target().starts_with("probes")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            note(&format!("probes: {}", record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// Writes to standard output. A reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();

@@ -17,14 +17,15 @@ mod object;
 mod offsets;
 mod reasons;
 pub mod record;
+mod release;
 mod report;
 mod symbols;
 mod sys;
 #[cfg(test)]
 mod trial;
 
-pub use attach::{AttachPoint, Needs, TABLE, Target, Tier};
-pub use config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
+pub use attach::{AttachPoint, Needs, Scope, TABLE, Target, Tier};
+pub use config::{Family, LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 pub use drain::{Lost, Probes, Sighting};
 pub use load::{AttachError, attach};
 pub use reasons::Reasons;

@@ -142,6 +142,57 @@ pub struct AttachPoint {
     pub blind: &'static str,
 }
 
+/// What a question is about, as far as it decides which places its packets can come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of packets, or of what is said about them")]
+pub struct Scope {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+    /// ARP.
+    pub arp: bool,
+    /// ICMP and ICMPv6.
+    pub icmp: bool,
+    /// Entries of the neighbour tables, which belong to addresses and not to packets.
+    pub neighbours: bool,
+    /// What the packets are wrapped in, of whatever family.
+    pub tunnels: bool,
+    /// What happens to packets on their way, and not only that they are lost.
+    pub way: bool,
+}
+
+impl Scope {
+    /// Everything.
+    pub const ALL: Self =
+        Self { ipv4: true, ipv6: true, arp: true, icmp: true, neighbours: true, tunnels: true, way: true };
+}
+
+impl AttachPoint {
+    /// Whether a packet of the question can come here, and whether it is to be told.
+    pub fn concerns(&self, scope: &Scope) -> bool {
+        use ProbeId as Id;
+        let kind = match self.probe {
+            // ARP asks for a route, and is refused by its source, as an IPv4 packet is.
+            Id::FibTableLookup | Id::FibValidateSource | Id::IpRouteInput => scope.ipv4 || scope.arp,
+            Id::IpForward | Id::IpLocalDeliver | Id::IcmpSend => scope.ipv4,
+            Id::IcmpRcv | Id::IcmpEcho => scope.ipv4 && scope.icmp,
+            Id::Fib6TableLookup => scope.ipv6 || scope.tunnels,
+            Id::Ip6Forward | Id::Icmp6Send => scope.ipv6,
+            Id::Icmpv6Rcv | Id::NdiscRcv => scope.ipv6 && scope.icmp,
+            Id::ArpProcess => scope.arp,
+            Id::NeighUpdate | Id::NeighEventSend | Id::NeighTimer => scope.neighbours,
+            _ => true,
+        };
+        // Where packets begin to be followed, are changed into others, and end.
+        let is_needed = matches!(
+            self.probe,
+            Id::KfreeSkb | Id::ConsumeSkb | Id::SkbClone | Id::QdiscDrop | Id::NetDevQueue | Id::NetifReceiveSkb
+        );
+        kind && (scope.way || is_needed)
+    }
+}
+
 const fn tp(program: &'static str, tracepoint: &'static str) -> Target {
     Target::TpBtf { program, tracepoint }
 }

@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use super::attach::Tier;
+use super::attach::{Scope, Tier};
 use super::record::DeviceRef;
-use crate::filter::Expression;
+use crate::filter::{Expression, Kinds};
 
 pub use vnet_trace_ebpf::{PACKET_BYTES, SNAP_MAX};
 
@@ -32,6 +32,37 @@ pub struct ProbeConfig {
     pub log: LogLevel,
     /// Which packets are asked for.
     pub question: Matching,
+    /// The address family of the exchange; None if it is not known, or both may matter.
+    pub family: Option<Family>,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl ProbeConfig {
+    /// What the question is about.
+    pub(super) fn scope(&self) -> Scope {
+        match &self.question {
+            // Neighbour discovery and the like are of no use to an IPv4 exchange; which IPv6 routes its tunnels take is.
+            // The other way around ARP may be what a tunnel over IPv4 waits for.
+            Matching::Ping if self.family == Some(Family::Ipv4) => Scope { ipv6: false, ..Scope::ALL },
+            Matching::Ping => Scope::ALL,
+            Matching::Expression(watched) => {
+                let way = watched.told == Told::Everything;
+                let Some(kinds) = watched.filter.as_ref().map(Expression::kinds) else {
+                    return Scope { neighbours: false, way, ..Scope::ALL };
+                };
+                let Kinds { ipv4, ipv6, arp, icmp } = kinds;
+                Scope { ipv4, ipv6, arp, icmp, neighbours: false, tunnels: watched.inner, way }
+            }
+        }
+    }
 }
 
 impl Default for ProbeConfig {
@@ -39,6 +70,7 @@ impl Default for ProbeConfig {
         Self {
             tier: None,
             question: Matching::Ping,
+            family: None,
             addresses: Vec::new(),
             netns: None,
             identifiers: Vec::new(),
@@ -46,7 +78,7 @@ impl Default for ProbeConfig {
             ring_bytes: 1 << 20,
             // VXLAN by IANA's choice and by Linux's old one, Geneve.
             tunnel_ports: vec![4789, 8472, 6081],
-            log: LogLevel::Off,
+            log: LogLevel::heard(),
         }
     }
 }
@@ -102,6 +134,13 @@ pub enum LogLevel {
     /// Nothing.
     #[default]
     Off,
-    /// What they begin to follow, and what they lose.
+    /// What they begin to follow.
     Debug,
+}
+
+impl LogLevel {
+    /// As much as somebody listens to.
+    fn heard() -> Self {
+        if log::log_enabled!(log::Level::Debug) { Self::Debug } else { Self::Off }
+    }
 }

@@ -16,6 +16,7 @@ use super::load::AttachError;
 use super::maps::{Maps, address_key, possible_cpus};
 use super::reasons::Reasons;
 use super::record::KernelRecord;
+use super::release::{Pace, release};
 use super::report::ProbeReport;
 use super::symbols::Symbols;
 use crate::collect::clock;
@@ -205,17 +206,14 @@ impl Probes {
         self.detach_all();
     }
 
-    /// Each detachment waits until no CPU runs the program any more. The waits are for the same thing,
-    /// so they are done side by side.
     fn detach_all(&mut self) {
-        let Some(kernel) = self.kernel.take() else {
-            return;
+        let pace = match self.tier() {
+            Tier::Fentry | Tier::Kprobe => Pace::Slow,
+            Tier::Tracepoint | Tier::Capture => Pace::Quick,
         };
-        std::thread::scope(|scope| {
-            for link in kernel.links {
-                scope.spawn(move || drop(link));
-            }
-        });
+        if let Some(kernel) = self.kernel.take() {
+            release(kernel.links, pace);
+        }
     }
 }
 

@@ -266,7 +266,8 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn attach_rows(&self) -> Vec<ProbeReport> {
-        let queue = Mutex::new(TABLE.iter());
+        let scope = self.config.scope();
+        let queue = Mutex::new(TABLE.iter().filter(|row| row.concerns(&scope)));
         let next = || queue.lock().ok().and_then(|mut queue| queue.next());
         let work = || {
             let mut done = Vec::new();
