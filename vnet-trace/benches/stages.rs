@@ -4,6 +4,8 @@
 //! datagrams, which are decoded, followed and told. Each packet goes from one namespace through a router to another, and is
 //! seen 14 times, as the probes see it.
 
+#![expect(missing_docs, reason = "criterion's macro makes a function without")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -55,7 +57,12 @@ fn network() -> Snapshot {
     };
     let namespaces = vec![
         netns(0, "ns1", vec![veth(2, (1, 2))], vec![address(2, ASKER)]),
-        netns(1, "r", vec![veth(2, (0, 2)), veth(3, (2, 2))], vec![address(2, [10, 0, 1, 1]), address(3, [10, 0, 2, 1])]),
+        netns(
+            1,
+            "r",
+            vec![veth(2, (0, 2)), veth(3, (2, 2))],
+            vec![address(2, [10, 0, 1, 1]), address(3, [10, 0, 2, 1])],
+        ),
         netns(2, "ns2", vec![veth(2, (1, 3))], vec![address(2, OWNER)]),
     ];
     Snapshot { namespaces, ..Snapshot::default() }
@@ -72,7 +79,11 @@ fn way(events: &mut Vec<Event>, time: &mut u64, skb: u64, near: &[u8], far: &[u8
             head: Some(0xffff_8880_1000_0000 + skb),
             device: device.map(|(netns, index)| Device::new(NetnsId(netns), IfIndex(index))),
             netns: None,
-            mac: Some(MacHeader { dst: MacAddr([2, 0, 0, 0, 0, 1]), src: MacAddr([2, 0, 0, 0, 0, 2]), ethertype: 0x0800 }),
+            mac: Some(MacHeader {
+                dst: MacAddr([2, 0, 0, 0, 0, 1]),
+                src: MacAddr([2, 0, 0, 0, 0, 2]),
+                ethertype: 0x0800,
+            }),
             bytes: bytes.to_vec(),
             len: bytes.len() as u32,
             pkt_type: 0,
@@ -137,7 +148,8 @@ fn bytes(ttl: u8, build: impl FnOnce(etherparse::PacketBuilderStep<etherparse::I
 fn asked() -> Vec<u8> {
     let (mut events, mut time) = (Vec::new(), 1_000_000_000);
     for seq in 0..PACKETS {
-        let packet = |ttl| bytes(ttl, |ip, out| ip.icmpv4_echo_request(7, seq).write(out, &[0x5a; 56]).unwrap_or_default());
+        let packet =
+            |ttl| bytes(ttl, |ip, out| ip.icmpv4_echo_request(7, seq).write(out, &[0x5a; 56]).unwrap_or_default());
         way(&mut events, &mut time, u64::from(seq % 64) * 256, &packet(64), &packet(63));
     }
     written(&recording(events, question()))
@@ -172,7 +184,8 @@ fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("events");
     group.throughput(Throughput::Elements(events)).sample_size(10);
 
-    group.bench_function("decode", |bencher| bencher.iter(|| recording_file::read(black_box(asked.as_slice())).is_ok()));
+    group
+        .bench_function("decode", |bencher| bencher.iter(|| recording_file::read(black_box(asked.as_slice())).is_ok()));
     let Ok(read) = recording_file::read(asked.as_slice()) else { return };
     group.bench_function("correlate", |bencher| bencher.iter(|| correlate(black_box(&read)).packets.len()));
     let packets = correlate(&read);

@@ -9,8 +9,7 @@ use pcap::{Active, Capture};
 use crate::collect::netns::{find::candidates, run_in};
 
 /// The packets that would belong to a question.
-const EXPRESSION: &str =
-    "arp or (icmp and icmp[0] != 3) or tcp or (icmp6 and (ip6[40] = 128 or ip6[40] = 129 or (ip6[40] = 135 and not src host ::)))";
+const EXPRESSION: &str = "arp or (icmp and icmp[0] != 3) or tcp or (icmp6 and (ip6[40] = 128 or ip6[40] = 129 or (ip6[40] = 135 and not src host ::)))";
 
 /// One namespace's ear.
 struct Ear {
