@@ -168,7 +168,7 @@ pub fn compare(case: &BridgeCase) -> Result<(), Failed> {
     let mut expected = Vec::new();
     for (from, to) in PROBES {
         let way = Way { ruleset: &before, call_iptables: case.call_iptables }.exchange(from, Ipv4Addr::from(*to));
-        let seconds = if way.is_ok() { "2" } else { "0.4" };
+        let seconds = if way.is_ok() { "10" } else { "0.4" };
         forget_neighbours()?;
         let passed = ping(from, Ipv4Addr::from(*to), seconds);
         if way.is_ok() != passed {

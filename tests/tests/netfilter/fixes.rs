@@ -124,7 +124,7 @@ pub fn heals(broken: &Broken) -> Result<(), Failed> {
     if undo.is_empty() {
         return Err("the loss is not seen".into());
     }
-    if !probe(&broken.probe, "2") {
+    if !probe(&broken.probe, "10") {
         return Err(format!("not healed by {undo:?}\n{}", listing()?).into());
     }
     for command in undo.iter().rev().flatten() {
