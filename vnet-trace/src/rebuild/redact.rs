@@ -5,9 +5,10 @@
 //! what was in one subnet stays in one. Bits that a configured subnet leaves to its hosts stay, so networks and broadcast
 //! addresses remain what they are; in link-local addresses they are replaced, for they may spell a hardware address. The
 //! key is thrown away with the [`Redaction`]. Ranges that the kernel treats apart (loopback, link-local, multicast, 0/8,
-//! 240/4) keep their prefix.
+//! 240/4) keep their prefix, and so do private ones: what is no destination in the Internet has to be translated.
 //!
-//! Limits: a name that is also a word of the commands (`filter`, `host`) stays; so do the names of tables and chains.
+//! Limits: an address stays whose subnet is a whole private range, such as 10.0.0.0/8; a name that is also a word of the
+//! commands (`filter`, `host`) stays; so do the names of tables and chains.
 
 pub mod recording;
 
@@ -178,6 +179,15 @@ impl Redaction {
                 if matches!(first, 0 | 127 | 224..) || (first, second) == (169, 254) {
                     return address;
                 }
+                if let Some(from) = private(old) {
+                    let to = self.network_bits(address).max(from);
+                    let bits = self.bits(u128::from(old.to_bits()) << 96, from, to);
+                    // The first bit is flipped for all: none of these addresses stays what it was.
+                    let first = u128::from(
+                        from < to && bits >> (127 - from) & 1 == u128::from(old.to_bits() >> (31 - from) & 1),
+                    );
+                    return IpAddr::V4(Ipv4Addr::from_bits(((bits ^ first << (127 - from)) >> 96) as u32));
+                }
                 let bits = self.bits(u128::from(old.to_bits()) << 96, 8, self.network_bits(address).max(8));
                 let octet = 11 + (self.key.hash_one(("octet", first)) % 89) as u8;
                 IpAddr::V4(Ipv4Addr::from_bits((bits >> 96) as u32 & 0x00ff_ffff | u32::from(octet) << 24))
@@ -191,7 +201,8 @@ impl Redaction {
                     return IpAddr::V6(Ipv6Addr::from_bits(old.to_bits() & !u128::from(u64::MAX) | u128::from(host)));
                 }
                 let bits = self.bits(old.to_bits(), 16, self.network_bits(address).max(16));
-                let first = 0xfd00 | (self.key.hash_one(("first", old.segments()[0])) as u16 & 0xff);
+                let range = if old.is_unique_local() { 0xfd00 } else { 0x3f00 };
+                let first = range | (self.key.hash_one(("first", old.segments()[0])) as u16 & 0xff);
                 IpAddr::V6(Ipv6Addr::from_bits(bits & (u128::MAX >> 16) | u128::from(first) << 112))
             }
         }
@@ -216,6 +227,17 @@ impl Redaction {
         }
         let hash = self.key.hash_one(("mac", mac.0)).to_be_bytes();
         MacAddr([2, hash[0], hash[1], hash[2], hash[3], hash[4]])
+    }
+}
+
+/// The bits that say of an address that it is no destination in the Internet: RFC 1918 and RFC 6598.
+fn private(address: Ipv4Addr) -> Option<u8> {
+    match address.octets() {
+        [10, ..] => Some(8),
+        [172, 16..=31, ..] => Some(12),
+        [192, 168, ..] => Some(16),
+        [100, 64..=127, ..] => Some(10),
+        _ => None,
     }
 }
 
@@ -274,6 +296,18 @@ mod tests {
             .and_then(|word| word.split('/').next())
             .expect("an address");
         assert!(subnet.contains(&own.parse::<IpAddr>().expect("an address")), "{text}");
+    }
+
+    #[test]
+    fn private_ranges_stay_private_and_none_of_their_addresses_stays() {
+        for text in ["10.0.0.1", "172.16.9.1", "172.31.255.1", "192.168.3.11", "100.64.0.7"] {
+            let old: Ipv4Addr = text.parse().expect("an address");
+            for _ in 0..50 {
+                let IpAddr::V4(new) = redaction().ip(old.into()) else { panic!("{text} is of the other family") };
+                assert_eq!(private(new), private(old), "{text} became {new}");
+                assert_ne!(new, old);
+            }
+        }
     }
 
     #[test]
