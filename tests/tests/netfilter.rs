@@ -26,7 +26,7 @@ use vnet_trace::model::netfilter::statement::Statement;
 use vnet_trace::predict::netfilter::counters_increased;
 
 use cases::{CASES, Case};
-use network::{PROBES, in_network, in_private_network, probe, sh};
+use network::{PROBES, WAIT, in_network, in_private_network, probe, sh};
 use predicted::{Expected, predict};
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let on_bridge = |case: &'static bridged::BridgeCase, test: fn(&bridged::BridgeCase) -> Result<(), Failed>| {
         move || {
             in_private_network(|| {
-                sh(bridged::SETUP)?;
+                sh(&format!("{WAIT}{}", bridged::SETUP))?;
                 test(case)
             })
         }

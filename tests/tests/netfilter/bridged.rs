@@ -27,6 +27,11 @@ for i in 1 2; do
   ip -n n$i addr add 10.0.0.$i/24 dev eth0
   ip -n n$i link set eth0 up
 done
+for i in 1 2; do
+  is_up ip -br link show p$i
+  is_up ip -n n$i -br link show eth0
+done
+is_up ip -br link show br0
 ";
 
 /// Rules for the bridge, and whether br_netfilter shows bridged frames to the IP hooks.

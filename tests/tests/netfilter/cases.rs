@@ -160,7 +160,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "iptables statistic certain",
-        "iptables -A FORWARD -m statistic --mode random --probability 0.5 -p icmp -j DROP; iptables -A FORWARD -p icmp -j DROP",
+        "iptables -A FORWARD -p icmp -m statistic --mode nth --every 2 --packet 0 -j DROP; iptables -A FORWARD -p icmp -j DROP",
     ),
     open("iptables statistic", "iptables -A FORWARD -p icmp -m statistic --mode nth --every 2 --packet 0 -j DROP"),
     open("iptables u32", "iptables -A FORWARD -p icmp -m u32 --u32 '0>>22&0x3C@0>>24=8' -j DROP"),

@@ -43,6 +43,18 @@ pub const PROBES: &[Probe] = &[
     Probe { from: "a", to: "fd00:2::2", what: Carried::Tcp(8080) },
 ];
 
+/// Until linkwatch has activated its queue, a device drops what it is given.
+pub const WAIT: &str = r#"
+is_up() {
+  for t in $(seq 1000); do
+    "$@" | grep -q ' UP ' && return
+    sleep 0.01
+  done
+  echo "not up after 10 s: $*" >&2
+  return 1
+}
+"#;
+
 const SETUP: &str = "
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 ip link set lo up
@@ -65,12 +77,16 @@ for side in a:1 b:2; do
   ip -n $name neigh add 10.0.$net.1 lladdr 02:00:00:00:0$net:01 dev eth0 nud permanent
   ip -n $name neigh add fd00:$net::1 lladdr 02:00:00:00:0$net:01 dev eth0 nud permanent
 done
+for name in a b; do
+  is_up ip -br link show r$name
+  is_up ip -n $name -br link show eth0
+done
 ";
 
 /// Runs a test in the router's namespace of a network of its own, which ends with it.
 pub fn in_network(test: impl FnOnce() -> Result<(), Failed> + Send) -> Result<(), Failed> {
     in_private_network(|| {
-        sh(SETUP)?;
+        sh(&format!("{WAIT}{SETUP}"))?;
         for name in ["a", "b"] {
             serve(name)?;
         }
