@@ -1,8 +1,9 @@
 //! A network that was built a moment ago is not yet what it will be. The kernel tells itself that a link is up by an event of
 //! its own (linkwatch), up to a second after the command that did it. Until then the device has a carrier and an operational
 //! state that denies it, its queueing discipline throws everything away (noop, until dev_activate), and IPv6 has an address
-//! on it but no multicast route, so that a solicitation that arrives is thrown away. A question asked into that moment would
-//! be answered with a fault that is gone before anybody reads of it, so it waits, a little.
+//! on it but no multicast route, so that a solicitation that arrives is thrown away. The same when a carrier is lost: the
+//! routes of the device are not marked linkdown before that event. A question asked into that moment would be answered with
+//! what is gone before anybody reads of it, so it waits, a little.
 
 use std::time::Duration;
 
@@ -27,13 +28,18 @@ pub enum Family {
 /// Whether every device is what it will be.
 pub fn is_settled(snapshot: &Snapshot, family: Family) -> bool {
     snapshot.namespaces.iter().all(|netns| {
-        netns.links.iter().all(|link| !is_coming_up(link) && (family == Family::V4 || has_begun_ipv6(netns, link)))
+        netns.links.iter().all(|link| follows_carrier(link) && (family == Family::V4 || has_begun_ipv6(netns, link)))
     })
 }
 
-/// linkwatch_do_dev: state and queueing discipline follow the carrier together.
-fn is_coming_up(link: &Link) -> bool {
-    link.is_up() && link.carrier && matches!(link.operstate, OperState::Down | OperState::LowerLayerDown)
+/// linkwatch_do_dev: state, queueing discipline and routes follow the carrier together.
+fn follows_carrier(link: &Link) -> bool {
+    let denied = if link.carrier {
+        matches!(link.operstate, OperState::Down | OperState::LowerLayerDown)
+    } else {
+        link.operstate == OperState::Up
+    };
+    !(link.is_up() && denied)
 }
 
 /// Whether IPv6 has begun on the device, or will not.
@@ -104,6 +110,10 @@ mod tests {
         snapshot.namespaces[0].links[0].operstate = OperState::LowerLayerDown;
         assert!(!is_settled(&snapshot, Family::V4));
         snapshot.namespaces[0].links[0].carrier = false;
+        assert!(is_settled(&snapshot, Family::V4));
+        snapshot.namespaces[0].links[0].operstate = OperState::Up;
+        assert!(!is_settled(&snapshot, Family::V4));
+        snapshot.namespaces[0].links[0].flags = 0;
         assert!(is_settled(&snapshot, Family::V4));
     }
 
