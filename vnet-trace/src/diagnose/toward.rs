@@ -39,7 +39,7 @@ pub fn toward(case: &Case<'_>, netns: NetnsId, dst: IpAddr, avoid: &[NetnsId]) -
         || space.links.iter().any(|link| remote(link) == Some(dst));
     for link in space.links.iter().filter(|link| link.is_up() && !link.is_loopback() && link.master.is_none()) {
         // The far end of a tunnel is not reached through a tunnel.
-        if tunnel_end && is_tunnel(link) {
+        if tunnel_end && link.is_tunnel() {
             continue;
         }
         let dev = Device::new(netns, link.index);
@@ -73,10 +73,6 @@ pub fn toward(case: &Case<'_>, netns: NetnsId, dst: IpAddr, avoid: &[NetnsId]) -
     found.sort_by_key(|hop| (hop.mute, hop.hops, hop.gateway, hop.dev));
     found.dedup();
     found
-}
-
-fn is_tunnel(link: &Link) -> bool {
-    matches!(link.kind, LinkKind::Vxlan(_) | LinkKind::Geneve { .. } | LinkKind::Tunnel { .. } | LinkKind::Wireguard)
 }
 
 /// The far end that a tunnel device names.

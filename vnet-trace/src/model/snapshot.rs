@@ -236,6 +236,14 @@ impl Link {
         self.flags & 0x1 != 0
     }
 
+    /// Wraps what it sends into packets of the network below it.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(
+            self.kind,
+            LinkKind::Vxlan(_) | LinkKind::Geneve { .. } | LinkKind::Tunnel { .. } | LinkKind::Wireguard
+        )
+    }
+
     /// IFF_NOARP.
     pub fn is_noarp(&self) -> bool {
         self.flags & 0x80 != 0
