@@ -8,6 +8,7 @@ pub mod bridge_netfilter_drop;
 pub mod bridge_no_flood;
 pub mod bridge_port_blocking;
 pub mod bridge_port_isolated;
+pub mod bridge_port_locked;
 pub mod bridge_vlan_filtered;
 pub mod ipvlan_mode_isolation;
 pub mod macvlan_parent_isolation;

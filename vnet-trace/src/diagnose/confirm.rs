@@ -351,6 +351,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         }
         Decision::Xdp { .. } => &["XDP", "NOT_SPECIFIED"],
         Decision::Cgroup { .. } => &["BPF_CGROUP_EGRESS", "SOCKET_FILTER", "NOT_SPECIFIED"],
+        Decision::BridgeLocked { .. } => &["NOT_SPECIFIED"],
         Decision::BridgeState { .. } => &["BRIDGE_INGRESS_STP_STATE", "NOT_SPECIFIED", "NO_TX_TARGET"],
         Decision::BridgeIsolated { .. }
         | Decision::BridgeNoFlood { .. }
@@ -359,8 +360,7 @@ pub fn fits(decision: Option<&Decision>, reason: &str) -> bool {
         | Decision::MacvlanVepa { .. }
         | Decision::ParentIsolation { .. }
         | Decision::NotAttached { .. }
-        | Decision::BridgeVlan { .. }
-        | Decision::BridgeLocked { .. } => &["NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE", "VLAN_FILTER"],
+        | Decision::BridgeVlan { .. } => &["NO_TX_TARGET", "BRIDGE_INGRESS_STP_STATE", "VLAN_FILTER"],
         Decision::VxlanNoRemote { .. } => &["NO_TX_TARGET"],
         Decision::VxlanVni { .. } => &["VXLAN_VNI_NOT_FOUND"],
         Decision::VxlanPort { .. } => &["NO_SOCKET"],
@@ -486,6 +486,7 @@ fn fits_location(decision: Option<&Decision>, location: &str) -> bool {
         ],
         Decision::BridgeState { .. } => &["br_handle_frame", "br_handle_frame_finish"],
         Decision::BridgeVlan { ingress: true, .. } => &["br_allowed_ingress"],
+        Decision::BridgeLocked { .. } => &["br_handle_frame_finish"],
         Decision::BridgeIsolated { .. }
         | Decision::BridgeNoFlood { .. }
         | Decision::BridgeHairpin { .. }

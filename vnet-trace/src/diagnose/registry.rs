@@ -200,6 +200,8 @@ registry! {
             "the outer packet was lost on the underlay; the cause named is that of the outer packet"
         Cause "ovs-drop" "Open vSwitch dropped it"
             "an Open vSwitch flow dropped it, or no flow matched"
+        Cause "bridge-port-locked" "a locked bridge port does not know the sender"
+            "the bridge port is locked (802.1X), and the sender's address has no entry on it"
     }
     Arp {
         Cause "arp-no-owner" "nobody owns the address"

@@ -20,6 +20,7 @@ pub const RULES: &[(&str, Check)] = &[
     ("cgroup-bpf-drop", link::cgroup_bpf_drop::check),
     ("bridge-port-blocking", bridge::bridge_port_blocking::check),
     ("bridge-port-isolated", bridge::bridge_port_isolated::check),
+    ("bridge-port-locked", bridge::bridge_port_locked::check),
     ("bridge-vlan-filtered", bridge::bridge_vlan_filtered::check),
     ("bridge-no-flood", bridge::bridge_no_flood::check),
     ("bridge-fdb-wrong", bridge::bridge_fdb_wrong::check),

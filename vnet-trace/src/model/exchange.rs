@@ -473,6 +473,10 @@ pub enum Decision {
     BridgeLocked {
         /// The port.
         port: Device,
+        /// The source.
+        source: MacAddr,
+        /// The VLAN in which it was looked for, if the bridge filters.
+        vlan: Option<u16>,
     },
     /// The bridge answers in the owner's stead with an entry that is wrong.
     BridgeSuppressed {
@@ -536,11 +540,6 @@ pub enum Decision {
         port: u16,
         /// The port the tunnel device here uses.
         expected: Vec<u16>,
-    },
-    /// VXLAN: the sender's address or MAC is refused (own MAC, source not the peer).
-    VxlanSource {
-        /// Why.
-        reason: String,
     },
     /// Open vSwitch drops it.
     Ovs {

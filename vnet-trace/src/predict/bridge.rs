@@ -72,8 +72,9 @@ impl Walk<'_> {
             return vec![Branch { trail, end: End::Dead }];
         }
         let vlan = self.ingress_vlan(&mut trail, &info, port, &mut frame);
-        if settings.locked && !self.knows_source(bridge, port, &frame) {
-            trail.block(Place::at(port, "br_handle_frame_finish"), Decision::BridgeLocked { port });
+        if settings.locked && !self.knows_source(bridge, port, vlan, frame.src) {
+            let decision = Decision::BridgeLocked { port, source: frame.src, vlan: vlan.id() };
+            trail.block(Place::at(port, "br_handle_frame_finish"), decision);
         }
         if settings.learning && trail.blocks.is_empty() {
             let key = match vlan {
@@ -142,9 +143,14 @@ impl Walk<'_> {
         }
     }
 
-    fn knows_source(&self, bridge: Device, port: Device, frame: &Frame) -> bool {
+    /// The look-up of a locked port (BR_PORT_LOCKED, since 5.18): an entry on this very port that is not the bridge's own.
+    fn knows_source(&self, bridge: Device, port: Device, vlan: Vlan, source: MacAddr) -> bool {
         self.netns(bridge.netns).fdb.iter().any(|entry| {
-            entry.master == Some(bridge.ifindex) && entry.mac == frame.src && entry.ifindex == port.ifindex
+            entry.master == Some(bridge.ifindex)
+                && entry.mac == source
+                && entry.ifindex == port.ifindex
+                && !entry.is_local()
+                && (entry.vlan == vlan.id() || vlan == Vlan::Any)
         })
     }
 
