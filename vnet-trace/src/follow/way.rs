@@ -10,7 +10,7 @@ use super::Followed;
 use super::totals::LossKey;
 use crate::correlate::{Packet, Pointer, Said, Visit, Way as Direction};
 use crate::model::diagnosis::Finding;
-use crate::model::event::{Event, EventKind};
+use crate::model::event::{Event, EventKind, is_capture};
 use crate::model::exchange::{Action, Fate, Journey, Role, Step};
 use crate::model::frame::Frame;
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
@@ -392,7 +392,7 @@ fn is_announcement(said: &Said) -> bool {
 fn takes(kind: &EventKind) -> bool {
     match kind {
         EventKind::Enter { function } => function == "skb_copy_datagram_iovec",
-        EventKind::Consume { .. } => true,
+        EventKind::Consume { location } => !location.as_deref().is_some_and(is_capture),
         _ => false,
     }
 }

@@ -175,3 +175,9 @@ pub mod serde_bytes_vec {
         deserializer.deserialize_byte_buf(Bytes)
     }
 }
+
+/// Whether a function belongs to packet sockets (net/packet/af_packet.c). What ends there is the copy of a capture, ours or
+/// somebody's, and never the packet.
+pub fn is_capture(function: &str) -> bool {
+    matches!(function, "tpacket_rcv" | "packet_rcv" | "packet_rcv_spkt" | "packet_rcv_fanout" | "packet_recvmsg")
+}

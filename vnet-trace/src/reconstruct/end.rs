@@ -13,7 +13,7 @@
 //! matters, not by the reason.
 
 use crate::correlate::{Packet, Pointer, Sighting, Visit, Way};
-use crate::model::event::{Event, EventKind};
+use crate::model::event::{Event, EventKind, is_capture};
 use crate::model::exchange::{Place, Role};
 use crate::model::id::{Device, NetnsId};
 use crate::model::recording::Recording;
@@ -68,6 +68,7 @@ pub fn signs(recording: &Recording, packet: &Packet, visit: &Visit, success: Suc
                         || location.as_deref() == Some("neigh_invalidate"),
                 });
             }
+            EventKind::Consume { location: Some(function) } if is_capture(function) => {}
             EventKind::Consume { location } => {
                 signs.consumed = true;
                 if location.as_deref().is_some_and(|function| takes(packet.role, function)) {
@@ -84,7 +85,10 @@ pub fn signs(recording: &Recording, packet: &Packet, visit: &Visit, success: Suc
 /// Whether a drop ends the packet.
 pub fn counts(role: Role, reason: Option<&str>, location: Option<&str>, success: Success) -> bool {
     let at = |functions: &[&str]| location.is_some_and(|location| functions.contains(&location));
-    if reason == Some("QUEUE_PURGE") || at(&["inet_sock_destruct", "skb_queue_purge", "skb_queue_purge_reason"]) {
+    if reason == Some("QUEUE_PURGE")
+        || location.is_some_and(is_capture)
+        || at(&["inet_sock_destruct", "skb_queue_purge", "skb_queue_purge_reason"])
+    {
         return false;
     }
     let unwanted = reason == Some("NO_SOCKET") || at(&["ping_rcv", "icmp_rcv", "icmpv6_rcv", "raw_local_deliver"]);

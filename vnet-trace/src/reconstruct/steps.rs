@@ -10,7 +10,7 @@ use super::topology::Topology;
 use super::tree::{How, Tree};
 use crate::correlate::{Packet, Pointer, Said, Sighting, Visit, Way};
 use crate::model::diagnosis::Source;
-use crate::model::event::{Event, EventKind};
+use crate::model::event::{Event, EventKind, is_capture};
 use crate::model::exchange::{Action, Opaque, Role, Step};
 use crate::model::frame::Direction;
 use crate::model::id::{IfIndex, NetnsId};
@@ -181,6 +181,7 @@ impl Writer<'_> {
                 }
                 seen(location.as_deref().unwrap_or("kfree_skb"), reason.clone().unwrap_or_default())
             }
+            EventKind::Consume { location: Some(function) } if is_capture(function) => None,
             EventKind::Consume { location } => Some(Action::Consumed { location: location.clone() }),
             EventKind::FibLookup { table, src, dst, error: 0, nexthop, gateway, .. }
                 if self.looks_for(at, *src, *dst) =>

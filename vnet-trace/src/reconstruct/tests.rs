@@ -144,6 +144,27 @@ fn a_drop_that_counts_is_a_loss_with_its_place() {
 }
 
 #[test]
+fn what_a_capture_does_with_its_copy_is_not_what_became_of_the_packet() {
+    let bytes = echo(false, 1, 64, ASKER, OWNER);
+    let here = Some(device(1, 2));
+    for end in
+        [EventKind::Consume { location: Some("tpacket_rcv".to_owned()) }, dropped("PACKET_SOCK_ERROR", "packet_rcv")]
+    {
+        let events = vec![
+            event(30, 0x100, Some(device(0, 2)), &bytes, EventKind::Xmit),
+            event(31, 0x100, here, &bytes, EventKind::Receive),
+            event(32, 0x100, here, &bytes, end),
+        ];
+        let exchange = exchange(events, over(30, &bytes, &THERE[..2]), false);
+        let journey = &exchange.journeys[0];
+        assert_eq!(journey.fate, Fate::Cut { netns: NetnsId(1), device: Some(IfIndex(2)) });
+        assert!(
+            !journey.steps.iter().any(|step| matches!(step.action, Action::Consumed { .. } | Action::Dropped { .. }))
+        );
+    }
+}
+
+#[test]
 fn the_ping_socket_look_up_after_a_raw_socket_got_the_reply_is_no_loss() {
     let bytes = echo(true, 1, 64, OWNER, ASKER);
     let events = |received| {
