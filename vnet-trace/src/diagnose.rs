@@ -10,6 +10,7 @@ pub mod bench;
 pub mod bridge;
 pub mod case;
 pub mod confirm;
+mod counters;
 pub mod filter;
 pub mod foretell;
 pub mod link;
@@ -130,7 +131,14 @@ fn graded(own: Grade, seen: Grade) -> Grade {
 /// Every rule's word on a fault, the one that wins first.
 fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
     let found = rules::RULES.iter().filter_map(|(_, check)| check(case, fault));
-    found.map(|finding| Finding { origins: provenance::origins(case, fault, &finding), ..finding }).collect()
+    let counted = counters::evidence(case, fault);
+    found
+        .map(|mut finding| {
+            finding.origins = provenance::origins(case, fault, &finding);
+            finding.evidence.extend(counted.iter().cloned());
+            finding
+        })
+        .collect()
 }
 
 /// Codes whose fix mends both directions at once, or chooses one of two ends: another place of the same fault is the same fault.

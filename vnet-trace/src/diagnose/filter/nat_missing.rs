@@ -3,7 +3,7 @@
 use crate::diagnose::case::{Case, fix};
 use crate::model::diagnosis::{Finding, Risk};
 use crate::model::exchange::{Action, Decision, Fault, Leg, NearMiss, Role};
-use crate::model::id::{Device, NetnsId};
+use crate::model::id::Device;
 use crate::model::netfilter::{Backend, Hook};
 use crate::model::snapshot::LinkKind;
 use std::net::IpAddr;
@@ -74,7 +74,6 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     }
     finding.evidence.push(case.state(fault.loss.place.netns, &format!("route to {dst}"), "none that leads back"));
     finding.fixes.push(masquerade(case, gateway, dst, miss));
-    let _ = NetnsId(0);
     Some(finding)
 }
 
@@ -176,20 +175,17 @@ fn masquerade(
     let net = inside.map_or_else(|| source.to_string(), |net| net.to_string());
     let family = if source.is_ipv6() { "ip6" } else { "ip" };
     let (add, del) = match miss.map(|miss| &miss.rule) {
-        Some(rule) if rule.backend == Backend::Nft => (
-            format!(
-                "nft add rule {} {} {} oifname {out} {family} saddr {net} masquerade",
-                rule.family.word(),
-                rule.table,
-                rule.chain
-            ),
-            format!(
-                "nft -a list chain {} {} {} # then: nft delete rule … handle N",
-                rule.family.word(),
-                rule.table,
-                rule.chain
-            ),
-        ),
+        Some(rule) if rule.backend == Backend::Nft => {
+            // A new rule gets its handle from the kernel: its comment is what it can be found by.
+            let chain = format!("{} {} {}", rule.family.word(), rule.table, rule.chain);
+            (
+                format!("nft add rule {chain} oifname {out} {family} saddr {net} masquerade comment vnet-trace"),
+                format!(
+                    "sh -c 'nft delete rule {chain} handle \
+                     $(nft -a list chain {chain} | grep vnet-trace | grep -o \"[0-9]*$\")'"
+                ),
+            )
+        }
         other => {
             let program = match (other.map(|rule| rule.backend), source.is_ipv6()) {
                 (Some(Backend::IptablesLegacy), false) => "iptables-legacy",

@@ -1,6 +1,7 @@
 //! `netfilter-drop`: an iptables or nftables rule or policy dropped or rejected it.
 
 use crate::diagnose::case::{Case, fix};
+use crate::diagnose::counters::counted;
 use crate::model::diagnosis::{Finding, Fix, Risk};
 use crate::model::exchange::{Decision, Fault, Role};
 use crate::model::id::NetnsId;
@@ -61,7 +62,7 @@ pub fn judged(case: &Case<'_>, fault: &Fault, code: &str) -> Finding {
         counters_increased(&case.netns(netns).netfilter, &after.netfilter, rule).filter(|packets| *packets > 0)
     });
     if let Some(packets) = risen {
-        finding.evidence.push(case.state(netns, "packets that this rule counted meanwhile", &packets.to_string()));
+        finding.evidence.push(counted(case, netns, "the rule's counter".to_owned(), packets));
     }
     if !certain && risen.is_none() {
         finding.grade = crate::model::diagnosis::Grade::Suspected;
