@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 /// The suites of `--quick`, besides the tests inside the crates.
-const QUICK: &[&str] = &["tidy", "cli", "labs", "combined", "netfilter", "snapshot", "capture", "prove"];
+const QUICK: &[&str] = &["tidy", "cli", "labs", "networks", "combined", "netfilter", "snapshot", "capture", "prove"];
 
 impl Args {
     /// The same, one network at a time.

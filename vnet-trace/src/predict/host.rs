@@ -338,7 +338,7 @@ impl Walk<'_> {
             self.ip_hook(trail, netns, Hook::Prerouting, Some(device), None, &mut packet, &mut begun);
         }
         self.translate_destination(trail, device, &mut packet);
-        let (input, refusal) = if ipv6 {
+        let (input, refusals) = if ipv6 {
             self.route_input_v6(device, &packet)
         } else {
             self.route_input(device, packet.src, packet.dst, packet.mark, packet.tos)
@@ -354,7 +354,10 @@ impl Walk<'_> {
             }
             return self.deliver_local(trail, device, packet, Some(&mut begun));
         }
-        if let Some(decision) = refusal {
+        if refusals.is_empty() {
+            trail.step(device, Action::SourceChecked);
+        }
+        for decision in refusals {
             let function = match decision {
                 Decision::RpFilter { .. } | Decision::LocalSource { .. } => "fib_validate_source",
                 Decision::NoRoute { .. }
@@ -369,8 +372,6 @@ impl Walk<'_> {
                 _ => "ip_route_input_slow",
             };
             trail.block(Place::at(device, function), decision);
-        } else {
-            trail.step(device, Action::SourceChecked);
         }
         match input {
             Some(Input::Local(_)) => self.deliver_local(trail, device, packet, Some(&mut begun)),

@@ -411,7 +411,8 @@ impl Walk<'_> {
         if request.sender.is_none() {
             return Some(own);
         }
-        let (input, refusal) = self.route_input(device, sender, target, 0, 0);
+        let (input, refusals) = self.route_input(device, sender, target, 0, 0);
+        let refusal = refusals.into_iter().next();
         match input {
             Some(Input::Local(_)) => {
                 if let Some(decision) = refusal {

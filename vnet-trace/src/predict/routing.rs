@@ -104,7 +104,8 @@ impl Walk<'_> {
     }
 
     /// ip_route_input_slow: what becomes of a packet that came in here, and why the source check or the look-up refuses it.
-    /// Both may be given: what it would be, and why it is refused all the same.
+    /// Both may be given: what it would be, and why it is refused all the same; the first refusal is the one that bites, the
+    /// others would bite after it.
     pub fn route_input(
         &self,
         device: Device,
@@ -112,22 +113,22 @@ impl Walk<'_> {
         dst: IpAddr,
         mark: u32,
         tos: u8,
-    ) -> (Option<Input>, Option<Decision>) {
+    ) -> (Option<Input>, Vec<Decision>) {
         let netns = self.netns(device.netns);
         let (IpAddr::V4(source), IpAddr::V4(target)) = (src, dst) else {
-            return (None, None);
+            return (None, Vec::new());
         };
         let on_lo = self.link(device).is_some_and(crate::model::snapshot::Link::is_loopback);
-        let mut refusal = None;
+        let mut refusals = Vec::new();
         if source.is_multicast() || source.is_broadcast() || (source.octets()[0] == 0 && !source.is_unspecified()) {
-            refusal = Some(Decision::MartianOther { address: src, source: true });
+            refusals.push(Decision::MartianOther { address: src, source: true });
         } else if target.octets()[0] == 0 {
-            refusal = Some(Decision::MartianOther { address: dst, source: false });
+            refusals.push(Decision::MartianOther { address: dst, source: false });
         } else if !on_lo && !self.conf_or("ipv4", device, "route_localnet") {
             if target.is_loopback() {
-                refusal = Some(Decision::MartianLoopback { address: dst });
+                refusals.push(Decision::MartianLoopback { address: dst });
             } else if source.is_loopback() {
-                refusal = Some(Decision::MartianLoopback { address: src });
+                refusals.push(Decision::MartianLoopback { address: src });
             }
         }
         let flow = Flow { src: Some(src), iif: Some(device.ifindex), mark, tos, ..Flow::to(dst) };
@@ -141,35 +142,34 @@ impl Walk<'_> {
                 "net.ipv4.ip_forward".to_owned()
             }
         };
+        let martian = !refusals.is_empty();
         match fib::lookup(netns, &flow) {
             Err(lost) => {
-                if refusal.is_none() {
-                    refusal = Some(if forwarding {
-                        self.refusal(netns, &flow, &lost)
-                    } else {
-                        Decision::NotForwarding { sysctl: forwarding_sysctl() }
-                    });
+                if !martian {
+                    if !forwarding {
+                        refusals.push(Decision::NotForwarding { sysctl: forwarding_sysctl() });
+                    }
+                    refusals.push(self.refusal(netns, &flow, &lost));
                 }
-                (without(netns, &flow, &lost).map(Input::Forward), refusal)
+                (without(netns, &flow, &lost).map(Input::Forward), refusals)
             }
             Ok(found) => {
                 let route = &netns.routes[found.route];
                 match route.kind {
                     RouteKind::Local | RouteKind::Broadcast => {
-                        if refusal.is_none() {
-                            refusal = self.validate_source(device, src, dst, None, mark, tos);
+                        if !martian {
+                            refusals.extend(self.validate_source(device, src, dst, None, mark, tos));
                         }
-                        (Some(Input::Local(Some(found.route))), refusal)
+                        (Some(Input::Local(Some(found.route))), refusals)
                     }
                     _ => {
-                        if refusal.is_none() {
-                            refusal = if forwarding {
-                                self.validate_source(device, src, dst, found.nexthop.oif, mark, tos)
-                            } else {
-                                Some(Decision::NotForwarding { sysctl: forwarding_sysctl() })
-                            };
+                        if !martian {
+                            if !forwarding {
+                                refusals.push(Decision::NotForwarding { sysctl: forwarding_sysctl() });
+                            }
+                            refusals.extend(self.validate_source(device, src, dst, found.nexthop.oif, mark, tos));
                         }
-                        (Some(Input::Forward(found)), refusal)
+                        (Some(Input::Forward(found)), refusals)
                     }
                 }
             }
@@ -265,15 +265,15 @@ impl Walk<'_> {
     }
 
     /// ip6_route_input.
-    pub fn route_input_v6(&self, device: Device, packet: &Packet) -> (Option<Input>, Option<Decision>) {
+    pub fn route_input_v6(&self, device: Device, packet: &Packet) -> (Option<Input>, Vec<Decision>) {
         let netns = self.netns(device.netns);
         if packet.dst.is_multicast() {
-            return (Some(Input::Local(None)), None);
+            return (Some(Input::Local(None)), Vec::new());
         }
         let link_local = matches!(packet.dst, IpAddr::V6(address) if address.is_unicast_link_local());
         if link_local {
             let own = netns.addresses_of(device.ifindex).any(|entry| entry.address == packet.dst);
-            return (own.then_some(Input::Local(None)), None);
+            return (own.then_some(Input::Local(None)), Vec::new());
         }
         let flow = Flow {
             src: Some(packet.src),
@@ -285,16 +285,16 @@ impl Walk<'_> {
         };
         match fib::lookup(netns, &flow) {
             Ok(found) if matches!(netns.routes[found.route].kind, RouteKind::Local | RouteKind::Anycast) => {
-                (Some(Input::Local(Some(found.route))), None)
+                (Some(Input::Local(Some(found.route))), Vec::new())
             }
-            Ok(found) => (Some(Input::Forward(found)), None),
+            Ok(found) => (Some(Input::Forward(found)), Vec::new()),
             // ip6_pkt_discard and ip6_pkt_prohibit, whether the host forwards or not.
             Err(lost) => {
                 let decision = match self.switched_off_way(netns, packet.dst) {
                     Some((_, sysctl)) if lost == Refusal::NoRoute => Decision::Ipv6Disabled { sysctl },
                     _ => self.refusal(netns, &flow, &lost),
                 };
-                (without(netns, &flow, &lost).map(Input::Forward), Some(decision))
+                (without(netns, &flow, &lost).map(Input::Forward), vec![decision])
             }
         }
     }
