@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         ("only_what_matches_is_told_and_counting_ends_it", counting),
         ("an_interrupt_ends_it_with_the_summary", interrupt),
         ("the_place_restricts_where_a_packet_must_match", places),
+        ("a_pod_is_a_place", pods),
         ("in_a_storm_what_is_not_seen_is_counted", storm),
         ("what_was_recorded_is_told_again", recorded),
         ("a_kill_costs_the_last_second_at_most", killed),
@@ -133,6 +134,45 @@ fn places(program: &Path, setting: &str) -> Result<(), Failed> {
         left.text("code").trim() == "2" && left.text("err").contains("devices there: "),
         "there is no such device",
     )
+}
+
+fn pods(program: &Path, setting: &str) -> Result<(), Failed> {
+    // Names as a CNI plugin gives them, and the state that containerd leaves of two pods, in a /run of the lab's own:
+    // shop/web-0 is ns1, shop/db-0 is ns2.
+    let script = r#"mkdir run; mount -n -t tmpfs tmpfs run; mkdir run/netns
+        mount -n --move /run/netns run/netns; mount -n --move run /run
+        pod() {
+          touch /run/netns/cni-0f$1; mount -n --bind /run/netns/ns$1 /run/netns/cni-0f$1; umount -n /run/netns/ns$1; rm /run/netns/ns$1
+          folder=/run/containerd/io.containerd.runtime.v2.task/k8s.io/$(printf '%064d' $1); mkdir -p $folder
+          echo '{"linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-0f'$1'"}]}, "annotations":
+            {"io.kubernetes.cri.sandbox-name": "'$2'", "io.kubernetes.cri.sandbox-namespace": "shop"}}' >$folder/config.json
+        }
+        pod 1 web-0; pod 2 db-0
+        three() { nsenter --net=/run/netns/cni-0f1 bash -c 'for number in 1 2 3; do echo $number >/dev/udp/10.0.2.2/53; done' 2>/dev/null; }
+        PLACE='--pod shop/db-0'; watch -j -o x.vtr --summary src host 10.0.1.2 and udp; three; kill -INT $W; ended; mv out db; rm err
+        PLACE='-N pod:shop/web-0'; watch -j -o y.vtr --summary src host 10.0.1.2 and udp; three
+        until_true lines '"type":"way"' 3; kill -INT $W; ended
+        for pod in web-0 db-0; do "$V" watch -j --pod shop/$pod -r y.vtr src host 10.0.1.2 and udp >again.$pod 2>again.err; done
+        "$V" watch --pod shop/none >/dev/null 2>none; echo $? >none.code
+        "$V" watch --pod shop/none -r y.vtr >/dev/null 2>none.again; echo $? >>none.code"#;
+    let left = run(program, setting, script)?;
+    left.check(left.summary()?["packets"] == 3, "in web-0 they have that source")?;
+    let ways = left.ways()?;
+    left.check(ways.iter().all(|way| path(way)[0] == "shop/web-0/veth0"), "it is called by its name")?;
+    let behind = left.objects("db")?.pop().ok_or("no summary")?;
+    left.check(behind["packets"] == 0, &format!("in db-0 no packet has that source: {behind}"))?;
+    left.check(left.objects("again.web-0")?.len() == 3, "the recording knows the pods")?;
+    left.check(left.objects("again.db-0")?.is_empty(), "and where a packet must match")?;
+    let (none, again) = (left.text("none"), left.text("none.again"));
+    left.check(
+        none.starts_with("error: there is no pod `shop/none`") && none.contains("known are shop/db-0, shop/web-0"),
+        &none,
+    )?;
+    left.check(
+        again.starts_with("error: the recording knows no netns pod:shop/none") && again.contains("shop/web-0"),
+        &again,
+    )?;
+    left.check(left.text("none.code") == "2\n2\n", "both are errors")
 }
 
 fn storm(program: &Path, setting: &str) -> Result<(), Failed> {

@@ -164,26 +164,13 @@ fn literal(text: &str, family: Family) -> Result<Resolved, AskError> {
 
 /// The namespace of a recording that a person means.
 fn place(asked: &Asked, recording: &Recording) -> Result<NetnsId, AskError> {
+    if *asked == Asked::Own {
+        return Ok(recording.question.netns);
+    }
     let namespaces = &recording.before.namespaces;
-    let (found, name) = match asked {
-        Asked::Own => return Ok(recording.question.netns),
-        Asked::Name(name) | Asked::Container(name) | Asked::Pod(name) => {
-            let called = |container: &Option<crate::model::snapshot::Container>| {
-                container.as_ref().is_some_and(|found| found.name == *name || found.pod.as_ref() == Some(name))
-            };
-            (namespaces.iter().find(|netns| netns.name == *name || called(&netns.container)), name.clone())
-        }
-        Asked::Path(path) => (
-            namespaces.iter().find(|netns| netns.path.as_deref().is_some_and(|known| path.as_os_str() == known)),
-            path.display().to_string(),
-        ),
-        Asked::Pid(pid) => {
-            (namespaces.iter().find(|netns| netns.pids.contains(pid) || netns.name == pid.to_string()), pid.to_string())
-        }
-    };
-    found.map(|netns| netns.id).ok_or_else(|| AskError::NotRecorded {
+    asked.among(namespaces).map(|netns| netns.id).ok_or_else(|| AskError::NotRecorded {
         what: "the network namespace",
-        name,
+        name: asked.to_string(),
         known: namespaces.iter().map(|netns| netns.name.clone()).collect(),
     })
 }

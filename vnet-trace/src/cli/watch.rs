@@ -39,11 +39,14 @@ pub struct Args {
     expression: Vec<String>,
 
     /// A packet must match in this network namespace; it is followed from there on wherever it goes
-    #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME", help_heading = "Which packets")]
+    #[arg(short = 'N', long, value_name = "NAME|PATH|PID|container:NAME|pod:NS/NAME", help_heading = "Which packets")]
     netns: Option<String>,
     /// A packet must match in this container
     #[arg(long, value_name = "NAME", conflicts_with = "netns", help_heading = "Which packets")]
     container: Option<String>,
+    /// A packet must match in this Kubernetes pod, if it runs on this node
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["netns", "container"], help_heading = "Which packets")]
+    pod: Option<String>,
     /// A packet must match at this device; may be given again
     #[arg(short = 'i', long = "dev", value_name = "DEV", help_heading = "Which packets")]
     devices: Vec<String>,
@@ -307,15 +310,19 @@ impl<'a> Printer<'a> {
 }
 
 impl Args {
+    /// Where a packet must match; None for anywhere.
+    fn place(&self) -> Option<netns::Asked> {
+        match (&self.container, &self.pod, &self.netns) {
+            (Some(name), ..) => Some(netns::Asked::Container(name.clone())),
+            (None, Some(name), _) => Some(netns::Asked::Pod(name.clone())),
+            (None, None, text) => text.as_deref().map(netns::Asked::parse),
+        }
+    }
+
     fn live(&self) -> live::Options {
-        let place = match (&self.container, &self.netns) {
-            (Some(name), _) => Some(netns::Asked::Container(name.clone())),
-            (None, Some(text)) => Some(netns::Asked::parse(text)),
-            (None, None) => None,
-        };
         live::Options {
             expression: self.expression.join(" "),
-            place,
+            place: self.place(),
             devices: self.devices.clone(),
             drops: self.drops,
             slower_than: self.slower_than,
@@ -330,7 +337,7 @@ impl Args {
     fn replay(&self) -> Result<replay::Options, Failure> {
         Ok(replay::Options {
             expression: live::expression(&self.expression.join(" ")).map_err(|error| failure(&error))?,
-            netns: self.container.clone().or(self.netns.clone()),
+            netns: self.place(),
             devices: self.devices.clone(),
             drops: self.drops,
             slower_than: self.slower_than.map(nanos),

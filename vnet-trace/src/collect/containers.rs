@@ -427,9 +427,14 @@ pub fn find_pod(name: &str) -> Result<PathBuf, ContainerError> {
     find_pod_in(Path::new("/"), name)
 }
 
+/// `NAMESPACE/NAME` of a pod that may have been written without its namespace.
+pub fn whole_pod(name: &str) -> String {
+    if name.contains('/') { clean(name) } else { format!("default/{}", clean(name)) }
+}
+
 fn find_pod_in(root: &Path, name: &str) -> Result<PathBuf, ContainerError> {
     const SHOWN: usize = 8;
-    let wanted = if name.contains('/') { clean(name) } else { format!("default/{}", clean(name)) };
+    let wanted = whole_pod(name);
     let (bundles, _) = bundles::read(root, Instant::now() + DEADLINE);
     let mut known: Vec<String> = bundles.iter().filter_map(|bundle| bundle.container.pod.clone()).collect();
     let found = bundles.into_iter().find(|bundle| bundle.container.pod.as_deref() == Some(&wanted));

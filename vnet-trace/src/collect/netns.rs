@@ -5,6 +5,7 @@
 //! thread that has moved is never used for anything else. [`candidates`](find::candidates) lists the namespaces of the
 //! machine that could matter; which of them do is decided in [`super::snapshot`].
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, setns};
 
 use super::containers::{self, ContainerError};
+use crate::model::snapshot::{Container, Netns};
 
 pub mod find;
 
@@ -102,6 +104,37 @@ impl Asked {
         }
     }
 
+    /// The one that is meant among those of a snapshot, which stand for the machine that it was taken on.
+    pub fn among<'a>(&self, namespaces: &'a [Netns]) -> Option<&'a Netns> {
+        let of = |wanted: &dyn Fn(&Container) -> bool| {
+            namespaces.iter().find(|netns| netns.container.as_ref().is_some_and(wanted))
+        };
+        let called = |name: &str| namespaces.iter().find(|netns| netns.name == name);
+        match self {
+            Self::Own => namespaces.first(),
+            Self::Name(name) => {
+                called(name).or_else(|| of(&|found| found.name == *name || found.pod.as_ref() == Some(name)))
+            }
+            Self::Container(name) => of(&|found| found.name == *name).or_else(|| {
+                let begins = |netns: &&Netns| netns.container.as_ref().is_some_and(|found| found.id.starts_with(name));
+                let mut beginning = namespaces.iter().filter(begins);
+                // As engines have it, a part of an id that begins several is none.
+                beginning.next().filter(|_| !name.is_empty() && beginning.next().is_none())
+            }),
+            Self::Pod(name) => {
+                let whole = containers::whole_pod(name);
+                of(&|found| found.pod.as_ref() == Some(&whole))
+            }
+            Self::Path(path) => {
+                let leads = |known: &String| path.as_os_str() == known.as_str();
+                namespaces.iter().find(|netns| netns.path.as_ref().is_some_and(leads))
+            }
+            Self::Pid(pid) => {
+                called(&pid.to_string()).or_else(|| namespaces.iter().find(|netns| netns.pids.contains(pid)))
+            }
+        }
+    }
+
     /// Opens it.
     pub fn open(&self) -> Result<Handle, NetnsError> {
         match self {
@@ -120,6 +153,20 @@ impl Asked {
             Self::Container(name) => Ok(Self::Pid(containers::find(name)?.pid)),
             Self::Pod(name) => Ok(Self::Path(containers::find_pod(name)?)),
             other => Ok(other.clone()),
+        }
+    }
+}
+
+/// As a person would write it after `-N`.
+impl fmt::Display for Asked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => formatter.write_str("."),
+            Self::Name(name) => formatter.write_str(name),
+            Self::Path(path) => path.display().fmt(formatter),
+            Self::Pid(pid) => pid.fmt(formatter),
+            Self::Container(name) => write!(formatter, "container:{name}"),
+            Self::Pod(name) => write!(formatter, "pod:{name}"),
         }
     }
 }
@@ -220,6 +267,29 @@ mod tests {
         assert_eq!(Asked::parse("container:web"), Asked::Container("web".into()));
         assert_eq!(Asked::parse("pod:shop/web-0"), Asked::Pod("shop/web-0".into()));
         assert_eq!(Asked::parse("web"), Asked::Name("web".into()));
+    }
+
+    #[test]
+    fn a_place_is_found_in_a_snapshot_of_another_machine() {
+        let netns = |name: &str, container: Option<Container>| Netns { name: name.into(), container, ..Netns::default() };
+        let web = Container { name: "web".into(), id: "c0ffee".into(), ..Container::default() };
+        let pod = Container { name: "db-0".into(), pod: Some("default/db-0".into()), ..Container::default() };
+        let all = [netns(".", None), netns("web", None), netns("c1", Some(web)), netns("cni-1", Some(pod))];
+        for (text, name) in [
+            (".", Some(".")),
+            ("web", Some("web")),
+            ("db-0", Some("cni-1")),
+            ("container:web", Some("c1")),
+            ("container:c0ff", Some("c1")),
+            ("container:", None),
+            ("pod:default/db-0", Some("cni-1")),
+            ("pod:db-0", Some("cni-1")),
+            ("pod:shop/db-0", None),
+            ("/run/netns/x", None),
+        ] {
+            let found = Asked::parse(text).among(&all);
+            assert_eq!(found.map(|netns| netns.name.as_str()), name, "{text}");
+        }
     }
 
     #[test]

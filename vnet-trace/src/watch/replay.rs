@@ -10,6 +10,7 @@ use super::live::{self, WatchError};
 use super::record::Captured;
 use super::{Matched, Seen, Wanted, Watcher};
 use crate::collect::foreign::{self, ForeignError};
+use crate::collect::netns::Asked;
 use crate::collect::recording_file::RecordingError;
 use crate::collect::recording_file::stream::{Part, Parts};
 use crate::filter::Expression;
@@ -27,8 +28,8 @@ use crate::model::snapshot::Snapshot;
 pub struct Options {
     /// A filter expression; None takes all.
     pub expression: Option<Expression>,
-    /// The name of a namespace in which a packet must match.
-    pub netns: Option<String>,
+    /// The namespace in which a packet must match.
+    pub netns: Option<Asked>,
     /// Devices at which it must match.
     pub devices: Vec<String>,
     /// Only losses.
@@ -283,10 +284,10 @@ impl Replay {
         let Options { expression, netns, devices, drops, slower_than, .. } = &self.options;
         let netns: Vec<NetnsId> = match netns {
             None => Vec::new(),
-            Some(name) => {
-                let found = snapshot.namespaces.iter().find(|netns| netns.name == *name).ok_or_else(|| {
+            Some(asked) => {
+                let found = asked.among(&snapshot.namespaces).ok_or_else(|| {
                     let known = snapshot.namespaces.iter().map(|netns| netns.name.clone()).collect();
-                    ReplayError::NoNetns { name: name.clone(), known }
+                    ReplayError::NoNetns { name: asked.to_string(), known }
                 })?;
                 vec![found.id]
             }
