@@ -44,6 +44,9 @@ enum Xtask {
     Vm(vm::Args),
     /// Measure start, verdicts and memory
     Bench(bench::Args),
+    /// What netlink's dumps take by themselves
+    #[command(hide = true)]
+    Dumps,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Xtask::NewCause(args) => new_cause::run(&args),
         Xtask::Vm(args) => vm::run(&args),
         Xtask::Bench(args) => bench::run(&args),
+        Xtask::Dumps => bench::dumps::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
