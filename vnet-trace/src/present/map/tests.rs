@@ -161,8 +161,18 @@ fn fifty_containers_have_a_row_each_and_no_two_boxes_overlap() {
     let svg = drawing::svg(&map);
     assert_eq!(map.wires().len(), 50);
     assert_eq!(svg.matches("class=\"wire\"").count(), 50);
-    let mut boxes: Vec<(usize, usize, usize)> = svg
-        .lines()
+    let mut boxes = boxes(&svg);
+    assert_eq!(boxes.len(), 51);
+    boxes.sort_unstable();
+    assert!(boxes.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1));
+    // On both sides of the host.
+    let columns: BTreeSet<usize> = boxes.iter().map(|(x, ..)| *x).collect();
+    assert_eq!(columns.len(), 3);
+}
+
+/// Left edge, upper edge and height of each box, in the map's order.
+fn boxes(svg: &str) -> Vec<(usize, usize, usize)> {
+    svg.lines()
         .filter(|line| line.contains("class=\"box\""))
         .map(|line| {
             let number = |key: &str| -> usize {
@@ -170,10 +180,55 @@ fn fifty_containers_have_a_row_each_and_no_two_boxes_overlap() {
             };
             (number("x"), number("y"), number("height"))
         })
-        .collect();
-    assert_eq!(boxes.len(), 51);
-    boxes.sort_unstable();
-    assert!(boxes.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1));
+        .collect()
+}
+
+#[test]
+fn few_containers_stand_on_one_side() {
+    let columns: BTreeSet<usize> = boxes(&drawing::svg(&Map::of(&two(), None))).iter().map(|(x, ..)| *x).collect();
+    assert_eq!(columns.len(), 2);
+}
+
+#[test]
+fn what_lies_on_the_way_stands_on_top() {
+    let names: Vec<String> = (0..50).map(|number| format!("container-{number}")).collect();
+    let passed = |netns, device| Step {
+        time: None,
+        netns: NetnsId(netns),
+        device: Some(IfIndex(device)),
+        action: Action::Received,
+        sources: Vec::new(),
+    };
+    let journey = Journey {
+        role: Role::Request,
+        leg: Leg::Forward,
+        seq: None,
+        headers: Headers::default(),
+        steps: vec![passed(40, 7), passed(0, 49)],
+        copies: Vec::new(),
+        fate: Fate::OutOfSight { last: Device::new(NetnsId(0), IfIndex(49)) },
+        beyond: Vec::new(),
+    };
+    let exchange = Exchange { journeys: vec![journey], ..Exchange::default() };
+    let map = Map::of(&host(&names), Some(("172.17.0.3".parse().unwrap(), &exchange)));
+    let svg = drawing::svg(&map);
+    let tops = boxes(&svg);
+    assert_eq!(tops[1..].iter().map(|(_, y, _)| *y).min(), Some(tops[40].1));
+    assert!(svg.contains(">green: the predicted way of the packets of a ping to 172.17.0.3</text>"));
+    let tree = text::map(&map, Style::default(), Detail::Normal);
+    let order: Vec<&str> =
+        tree.lines().filter_map(|line| line.split(' ').next()).filter(|word| word.contains('-')).collect();
+    assert_eq!(order[..4], ["container-39", "container-0", "container-1", "container-2"]);
+}
+
+#[test]
+fn no_text_leaves_its_box() {
+    let map = Map::of(&host(&["x".repeat(300), "\u{1b}".repeat(30), "short".into()]), None);
+    let svg = drawing::svg(&map);
+    let longest = svg.lines().filter_map(|line| {
+        Some(line.split("xml:space=\"preserve\">").nth(1)?.strip_suffix("</text>")?.chars().count())
+    });
+    assert_eq!(longest.max(), Some(72));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub fn map(map: &Map, style: Style, detail: Detail) -> String {
         sheet.paragraph(0, &format!("→ on the predicted way of the packets of a ping to {destination}{end}"));
     }
     let mut lone = Vec::new();
-    for space in &map.namespaces {
+    for space in in_order(map) {
         if space.shown().next().is_none() && space.default_routes.is_empty() {
             lone.push(space.spoken().to_owned());
         } else {
@@ -30,6 +30,33 @@ pub fn map(map: &Map, style: Style, detail: Detail) -> String {
         }
     }
     sheet.finish()
+}
+
+/// The command's own namespace, then those on the way, then the others in the order of their names as people count: `web-2`
+/// before `web-10`.
+fn in_order(map: &Map) -> Vec<&Space> {
+    let mut spaces: Vec<&Space> = map.namespaces.iter().collect();
+    if let Some((_, others)) = spaces.split_first_mut() {
+        let off_way = |space: &Space| space.devices.iter().all(|node| node.way.is_none());
+        others.sort_by_key(|space| if off_way(space) { (1, counted(space.spoken())) } else { (0, Vec::new()) });
+    }
+    spaces
+}
+
+/// A name in parts: text, and the number after it with its leading zeros gone.
+fn counted(name: &str) -> Vec<(&str, usize, &str)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, after) = rest.split_at(text);
+        let (digits, after) = after.split_at(after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len()));
+        let digits = digits.trim_start_matches('0');
+        // Of numbers without leading zeros, the longer is the larger.
+        parts.push((text, digits.len(), digits));
+        rest = after;
+    }
+    parts
 }
 
 fn write(sheet: &mut Sheet, space: &Space, detail: Detail) {
