@@ -235,11 +235,12 @@ impl Handle {
 
     /// Moves the calling thread into the namespace for good. Does nothing, and needs no rights, if it is there already.
     pub fn enter(&self) -> Result<(), NetnsError> {
-        if Self::own().is_ok_and(|own| own.inode == self.inode) {
-            return Ok(());
-        }
-        setns(&*self.file, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| NetnsError::Enter { name: self.name.to_string(), source: errno.into() })
+        setns(&*self.file, CloneFlags::CLONE_NEWNET).or_else(|errno| {
+            if Self::own().is_ok_and(|own| own.inode == self.inode) {
+                return Ok(());
+            }
+            Err(NetnsError::Enter { name: self.name.to_string(), source: errno.into() })
+        })
     }
 }
 
@@ -271,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_place_is_found_in_a_snapshot_of_another_machine() {
-        let netns = |name: &str, container: Option<Container>| Netns { name: name.into(), container, ..Netns::default() };
+        let netns =
+            |name: &str, container: Option<Container>| Netns { name: name.into(), container, ..Netns::default() };
         let web = Container { name: "web".into(), id: "c0ffee".into(), ..Container::default() };
         let pod = Container { name: "db-0".into(), pod: Some("default/db-0".into()), ..Container::default() };
         let all = [netns(".", None), netns("web", None), netns("c1", Some(web)), netns("cni-1", Some(pod))];

@@ -3,7 +3,7 @@
 //! Follows veth pairs, bridges, and what is stacked on a device. Whether a frame does get
 //! there is another matter: this says who could be meant, for guesses behind a loss and for the search of fixes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::id::Device;
 use crate::model::snapshot::{Link, LinkKind, Snapshot};
@@ -11,7 +11,7 @@ use crate::model::snapshot::{Link, LinkKind, Snapshot};
 /// The stations on the link of a device, without the device itself and without plain bridge ports.
 pub fn stations(snapshot: &Snapshot, device: Device) -> Vec<Device> {
     let mut seen = BTreeSet::from([device]);
-    spread(snapshot, &mut seen, device);
+    spread(snapshot, &Uppers::of(snapshot), &mut seen, device);
     seen.remove(&device);
     seen.into_iter().filter(|at| snapshot.link(*at).is_some_and(|link| link.master.is_none())).collect()
 }
@@ -19,9 +19,10 @@ pub fn stations(snapshot: &Snapshot, device: Device) -> Vec<Device> {
 /// The devices behind a bridge's port, without the bridge itself and what is behind its other ports.
 pub fn behind(snapshot: &Snapshot, bridge: Device, port: Device) -> BTreeSet<Device> {
     let mut seen = BTreeSet::from([bridge, port]);
-    for next in neighbours(snapshot, port) {
+    let uppers = Uppers::of(snapshot);
+    for next in neighbours(snapshot, &uppers, port) {
         if seen.insert(next) {
-            spread(snapshot, &mut seen, next);
+            spread(snapshot, &uppers, &mut seen, next);
         }
     }
     seen.remove(&bridge);
@@ -29,11 +30,26 @@ pub fn behind(snapshot: &Snapshot, bridge: Device, port: Device) -> BTreeSet<Dev
     seen
 }
 
+/// Stacked devices that carry frames, by their lower device: looked for once, as a link may have thousands of stations.
+struct Uppers(BTreeMap<Device, Vec<Device>>);
+
+impl Uppers {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut uppers: BTreeMap<Device, Vec<Device>> = BTreeMap::new();
+        for (device, _) in snapshot.devices().filter(|(_, link)| carries_frames(link)) {
+            if let Some(lower) = snapshot.lower(device) {
+                uppers.entry(lower).or_default().push(device);
+            }
+        }
+        Self(uppers)
+    }
+}
+
 /// Adds everything that is joined to a device.
-fn spread(snapshot: &Snapshot, seen: &mut BTreeSet<Device>, from: Device) {
+fn spread(snapshot: &Snapshot, uppers: &Uppers, seen: &mut BTreeSet<Device>, from: Device) {
     let mut open = vec![from];
     while let Some(at) = open.pop() {
-        for next in neighbours(snapshot, at) {
+        for next in neighbours(snapshot, uppers, at) {
             if seen.insert(next) {
                 open.push(next);
             }
@@ -42,7 +58,7 @@ fn spread(snapshot: &Snapshot, seen: &mut BTreeSet<Device>, from: Device) {
 }
 
 /// Devices that a device hands frames to directly.
-fn neighbours(snapshot: &Snapshot, at: Device) -> Vec<Device> {
+fn neighbours(snapshot: &Snapshot, uppers: &Uppers, at: Device) -> Vec<Device> {
     let Some(link) = snapshot.link(at) else { return Vec::new() };
     let mut next: Vec<Device> = snapshot.peer(at).into_iter().collect();
     next.extend(link.master.map(|master| Device::new(at.netns, master)).filter(|master| switches(snapshot, *master)));
@@ -58,7 +74,7 @@ fn neighbours(snapshot: &Snapshot, at: Device) -> Vec<Device> {
     if carries_frames(link) {
         next.extend(snapshot.lower(at));
     }
-    next.extend(snapshot.uppers(at).into_iter().filter(|upper| snapshot.link(*upper).is_some_and(carries_frames)));
+    next.extend(uppers.0.get(&at).into_iter().flatten());
     if let LinkKind::Vxlan(own) = &link.kind {
         next.extend(
             snapshot
