@@ -36,6 +36,7 @@ use crate::reconstruct::reconstruct;
 
 mod decide;
 mod foretell;
+mod vanished;
 
 pub use foretell::{Foretelling, Survey, foretell, foretell_recorded, survey};
 
@@ -363,6 +364,9 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         recording.sight.gaps.extend(captured.gaps);
     }
     recording.after = taken.again().ok();
+    let vanished =
+        recording.after.as_ref().and_then(|after| vanished::gap(&recording.before, after, &prediction.exchange));
+    recording.sight.gaps.extend(vanished);
     let answers = route_get::ask(&taken, &lookups(&recording.question, &prediction.exchange));
     recording.sight.gaps.extend(answers.gaps);
     recording.answers = answers.answers.into_iter().flatten().collect();

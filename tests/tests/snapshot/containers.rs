@@ -167,7 +167,11 @@ fn hostile() -> Result<(), Failed> {
     let usual = started.elapsed();
     let list = |answer: &[u8]| Engine::start(vec![("/containers/json".into(), answer.to_vec())]);
     let huge = [b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), vec![b'['; 64 << 20]].concat();
-    for engine in [Engine::start(Vec::new())?, list(b"\0garbage\r\n\r\n")?, list(&huge)?] {
+    let hangs = Engine::start(Vec::new())?;
+    let dead = Engine { folder: tempfile::tempdir()? };
+    drop(UnixListener::bind(dead.folder.path().join("docker.sock"))?);
+    let missing = Engine { folder: tempfile::tempdir()? };
+    for engine in [hangs, dead, missing, list(b"\0garbage\r\n\r\n")?, list(&huge)?] {
         let started = Instant::now();
         let (map, error) = engine.run(&["map", "--json"])?;
         let took = started.elapsed();

@@ -234,7 +234,19 @@ fn is_nameless(member: &Candidate) -> bool {
 
 /// The containers of these namespaces.
 pub fn name(members: &[Candidate]) -> Named {
-    let mut named = name_by(&sockets(std::env::var("DOCKER_HOST").ok().as_deref()), members);
+    let host = std::env::var("DOCKER_HOST").ok();
+    let sockets = sockets(host.as_deref());
+    let mut named = name_by(&sockets, members);
+    // Somebody means that there is an engine: of all others it is usual that they are not there.
+    if let (Some(host), Some(socket)) = (host.filter(|host| host.starts_with("unix:")), sockets.first())
+        && !socket.exists()
+    {
+        named.gaps.push(Gap {
+            what: "names of containers".into(),
+            why: format!("there is no socket {}", clean(&socket.display().to_string())),
+            help: format!("DOCKER_HOST is {}", clean(&host)),
+        });
+    }
     let (bundles, gap) = bundles::read(Path::new("/"), Instant::now() + DEADLINE);
     named.add(bundles);
     named.gaps.extend(gap);

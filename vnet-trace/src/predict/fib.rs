@@ -386,6 +386,10 @@ pub fn dead_route(netns: &Netns, flow: &Flow) -> Option<IfIndex> {
     if let Some(oif) = best.and_then(|route| route.nexthops.first()).and_then(|nexthop| nexthop.oif) {
         return Some(oif);
     }
+    // lo gets 127.0.0.1 and ::1 when it is set up (inetdev_event, init_loopback): in a fresh namespace it has never been.
+    if flow.dst.is_loopback() {
+        return netns.links.iter().find(|link| link.is_loopback() && !link.is_up()).map(|link| link.index);
+    }
     // The connected route of an address goes away when its device goes down, and comes back with it.
     netns.addresses.iter().find_map(|address| {
         let link = netns.link(address.ifindex)?;

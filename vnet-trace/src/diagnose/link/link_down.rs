@@ -72,6 +72,15 @@ mod tests {
     }
 
     #[test]
+    fn fires_when_lo_has_never_been_up() {
+        for address in ["127.0.0.1", "::1"] {
+            let world = World::cable().down("a/lo").ask("a", address);
+            let found = world.without_routes("a", |route| route.dst.addr().is_loopback()).found(check);
+            assert_eq!((found.at.as_str(), found.commands[0].as_str()), ("a/lo", "ip -n a link set lo up"));
+        }
+    }
+
+    #[test]
     fn silent_when_the_other_end_is_down() {
         assert_eq!(World::cable().down("b/veth2").first().as_deref(), Some("peer-down"));
     }
