@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("questions_are_asked_from_containers", "", asked),
     ("a_container_that_cannot_be_asked_from_is_an_error", "", refused),
     ("an_engine_that_hangs_or_lies_is_a_gap", "", hostile),
+    ("a_container_that_ends_during_the_question_is_told", "", ended),
 ];
 
 const ID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -157,6 +158,26 @@ fn refused() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn ended() -> Result<(), Failed> {
+    let _inhabitant = Inhabitant::start()?;
+    let asking = Command::new(tests::program())
+        .args(["ping", "--json", "--patient", "-c", "200", "-i", "0.02", "-w", "10", "-W", "0.2", "10.9.0.2"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // Its veth goes as it does with a container's namespace, once two replies have come back.
+    sh("count() { ip -s -j link show dev veth9 | tr -d ' \\n' | grep -o '\"rx\":{\"bytes\":[0-9]*,\"packets\":[0-9]*' | grep -o '[0-9]*$'; }
+        began=$(count); until [ $(count) -ge $((began + 3)) ]; do :; done; ip link del veth9")?;
+    let done = asking.wait_with_output()?;
+    let answer: Value = serde_json::from_slice(&done.stdout)?;
+    same("verdict", answer["verdict"].as_str(), Some("delivered"))?;
+    let gaps = answer["gaps"].as_array().ok_or("no gaps")?;
+    let told = gaps.iter().any(|gap| {
+        let what = gap["what"].as_str().unwrap_or_default();
+        what.contains("veth9") && what.contains("eth0") && gap["why"] == "they went away while the question was asked"
+    });
+    if told { Ok(()) } else { Err(format!("not told: {gaps:?}").into()) }
 }
 
 fn hostile() -> Result<(), Failed> {

@@ -400,8 +400,10 @@ fn notes(sheet: &mut Sheet, report: Report<'_>) {
 
 fn not_seen(sheet: &mut Sheet, report: Report<'_>, level: Detail) {
     let gaps = report.gaps();
-    // A delivered packet leaves no question that a gap could leave open.
-    if gaps.is_empty() || (report.diagnosis.verdict == Verdict::Delivered && level == Detail::Normal) {
+    // Where every packet was delivered there is no question that a gap could leave open.
+    let ping = &report.recording.ping;
+    let all = report.diagnosis.verdict == Verdict::Delivered && ping.received >= ping.sent && ping.errors.is_empty();
+    if gaps.is_empty() || all && level == Detail::Normal {
         return;
     }
     sheet.heading("Not seen");
