@@ -5,8 +5,12 @@
 //! the peak of its resident memory. The best of several runs is what the program costs, the median what a busy machine makes of it.
 
 pub mod dumps;
+pub mod flood;
+mod tool;
+mod watch;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +29,15 @@ pub struct Args {
     /// Fail when a goal is missed
     #[arg(long)]
     strict: bool,
+    /// Measure what watching costs the traffic instead, beside other tools
+    #[arg(long)]
+    watch: bool,
+    /// With --watch: put the table into BENCHMARKS.md as well
+    #[arg(long, requires = "watch")]
+    write: bool,
+    /// The measurement itself, in namespaces of its own, of this program
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
 }
 
 /// What is asked where.
@@ -125,6 +138,12 @@ struct Run {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(program) = &args.inside {
+        return watch::inside(program, args.runs);
+    }
+    if args.watch {
+        return watch::run(args.runs, args.write);
+    }
     setup::install(&[Purpose::Build, Purpose::Labs])?;
     let program = shell::build_program(Profile::Release)?;
     println!(

@@ -42,11 +42,14 @@ enum Xtask {
     NewCause(new_cause::Args),
     /// Boot other kernels and run the labs there
     Vm(vm::Args),
-    /// Measure start, verdicts and memory
+    /// Measure start, verdicts and memory; with --watch what watching costs the traffic
     Bench(bench::Args),
     /// What netlink's dumps take by themselves
     #[command(hide = true)]
     Dumps,
+    /// Send or read the packets of a measurement
+    #[command(hide = true)]
+    Flood(bench::flood::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Xtask::Vm(args) => vm::run(&args),
         Xtask::Bench(args) => bench::run(&args),
         Xtask::Dumps => bench::dumps::run(),
+        Xtask::Flood(args) => bench::flood::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

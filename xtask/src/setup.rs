@@ -20,6 +20,8 @@ pub enum Purpose {
     Vm,
     /// To read pcapng files back in tests
     Read,
+    /// To measure what other tools cost beside this one
+    Bench,
 }
 
 /// Arguments of `setup`.
@@ -68,6 +70,8 @@ const NEEDS: &[Need] = &[
     need(Purpose::Containers, &["docker"], ["docker.io", "moby-engine", "docker"]),
     need(Purpose::Containers, &["podman"], ["podman", "podman", "podman"]),
     need(Purpose::Read, &["tshark"], ["tshark", "wireshark-cli", "wireshark-cli"]),
+    need(Purpose::Bench, &["tcpdump"], ["tcpdump", "tcpdump", "tcpdump"]),
+    need(Purpose::Bench, &["bpftrace"], ["bpftrace", "bpftrace", "bpftrace"]),
     need(Purpose::Vm, &["qemu-system-x86_64"], ["qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86"]),
     need(Purpose::Vm, &["cpio"], ["cpio", "cpio", "cpio"]),
     need(Purpose::Vm, &["xz"], ["xz-utils", "xz", "xz"]),
