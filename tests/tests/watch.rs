@@ -184,7 +184,10 @@ fn storm(program: &Path, setting: &str) -> Result<(), Failed> {
     let number = |key: &str| summary["sight"][key].as_u64().unwrap_or(0);
     // Each frame that passed a filter was told or is counted as lost, to the last one.
     left.check(number("sightings") + number("frames_lost") == number("frames"), "nothing is lost unsaid")?;
-    left.check(number("frames") >= 4 * 30_000, "each datagram passes four devices")?;
+    let seen = number("frames") + number("events_lost");
+    left.check(seen >= 4 * 30_000, "each datagram passes four devices")?;
+    // Ten times the ring buffer's size comes faster than any reader gets the processor; what fits there at least is read.
+    left.check(number("frames") >= 30_000, "what has room is read")?;
     // Nobody listens there; what was not seen is not taken for lost.
     let others = summary["losses"].as_array().is_some_and(|all| all.iter().any(|loss| loss["cause"] != "port-closed"));
     left.check(!others, "what was not seen is not taken for lost")

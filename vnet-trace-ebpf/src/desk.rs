@@ -63,6 +63,8 @@ pub struct Cpu {
     pub begun: u64,
     /// The skb that was queued last and is not asked for, so that its transmission need not ask again; 0 means none.
     pub passed_over: u64,
+    /// When this CPU woke the reader last.
+    pub woken_ns: u64,
 }
 
 /// A packet on its way through the stack of one CPU; `skb` is 0 if there is none.

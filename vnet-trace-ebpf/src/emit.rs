@@ -5,7 +5,8 @@
 //!
 //! The reader is woken for each record that finds it waiting, which for one ping is right. For other people's traffic
 //! that would be a wake-up for nearly every packet, so there the reader is woken when [`Config::wake_bytes`] have come
-//! together, and looks by itself now and then.
+//! together, and looks by itself now and then. A reader that is behind has more than that before it all the time: it is
+//! not woken for each record either, because a wake-up costs more than the record.
 //!
 //! [`Config::wake_bytes`]: vnet_trace_ebpf::Config::wake_bytes
 
@@ -32,6 +33,9 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// Records that found no room, by probe and CPU; the last one is [`vnet_trace_ebpf::COUNTER_UNDECIDED`].
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// For so long no CPU wakes the reader twice.
+const WAKE_PAUSE_NS: u64 = 2_000_000;
 
 const BPF_RB_AVAIL_DATA: u64 = 0;
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -67,8 +71,12 @@ pub extern "C" fn emit(number: u32, probe: u32) -> u32 {
         (*record).origin = desk.origin;
         (*record).netns = desk.netns;
         (*record).ifindex = desk.ifindex;
-        (*record).other_netns = dev_netns(desk.other);
-        (*record).other_ifindex = dev_ifindex(desk.other);
+        (*record).other_netns = 0;
+        (*record).other_ifindex = 0;
+        if desk.other != 0 {
+            (*record).other_netns = dev_netns(desk.other);
+            (*record).other_ifindex = dev_ifindex(desk.other);
+        }
         (*record).len = desk.get(offset!(skb_len));
         (*record).data_len = desk.get(offset!(skb_data_len));
         (*record).mark = desk.get(offset!(skb_mark));
@@ -212,17 +220,32 @@ fn begin(record: *mut Record, probe: u32) {
 
 /// Hands a record over, and wakes the reader if it is time.
 #[inline(always)]
-pub fn submit<T>(record: *mut T) {
-    let wake = config!(wake_bytes);
-    // SAFETY: the map is a ring buffer, and the record was reserved in it.
-    unsafe {
-        let flags = if wake == 0 {
-            0
-        } else if bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), BPF_RB_AVAIL_DATA) >= u64::from(wake) {
-            BPF_RB_FORCE_WAKEUP
-        } else {
-            BPF_RB_NO_WAKEUP
-        };
-        bpf_ringbuf_submit(record.cast(), flags);
+pub fn submit(record: *mut Record) {
+    let flags = if config!(wake_bytes) == 0 {
+        0
+    } else if is_time(record) {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    // SAFETY: the record was reserved in the ring buffer.
+    unsafe { bpf_ringbuf_submit(record.cast(), flags) };
+}
+
+/// Whether enough waits for the reader, and it was not woken just now.
+#[inline(always)]
+fn is_time(record: *mut Record) -> bool {
+    let Some(cpu) = desk::cpu() else { return false };
+    // SAFETY: the record has its time.
+    let now = unsafe { (*record).time_ns };
+    if now.wrapping_sub(cpu.woken_ns) < WAKE_PAUSE_NS {
+        return false;
     }
+    // SAFETY: the map is a ring buffer.
+    let waiting = unsafe { bpf_ringbuf_query((&raw const RECORDS).cast_mut().cast(), BPF_RB_AVAIL_DATA) };
+    let is_time = waiting >= u64::from(config!(wake_bytes));
+    if is_time {
+        cpu.woken_ns = now;
+    }
+    is_time
 }

@@ -149,7 +149,7 @@ pub fn follow_typed(probe: ProbeId, pointer: Typed, begin: Begin) -> Option<Sigh
     desk.role = Role::None as u32;
     desk.flags = if is_cloned { FLAG_CLONED.into() } else { 0 };
     if begin != Begin::ByHead {
-        let outline = Outline::typed(pointer, ether_type);
+        let outline = Outline::typed(pointer, ether_type, desk);
         recognise(desk, &outline, begin);
     }
     if (desk.role != Role::None as u32 || is_cloned) && begun(number) != 0 {
@@ -182,8 +182,9 @@ pub struct Outline {
 impl Outline {
     /// Loads it field by field. What the mode has no use for is not loaded.
     #[inline(always)]
-    fn typed(pointer: Typed, ether_type: u16) -> Self {
-        let (head, data) = ends(pointer as u64);
+    fn typed(pointer: Typed, ether_type: u16, desk: &mut Desk) -> Self {
+        let head = number(typed(pointer, offset!(skb_head)), &mut desk.head);
+        let data = number(typed(pointer, offset!(skb_data)), &mut desk.network);
         let mut outline = Self {
             ether_type,
             head,
@@ -223,14 +224,15 @@ impl Outline {
     }
 }
 
-/// `skb->head` and `skb->data`, which are neighbours in every kernel so far.
+/// A pointer to bytes as a number. From 6.17 on the verifier takes what is loaded from such a field for a pointer, until it
+/// has been through memory, which here is a field of a desk that has no value yet.
 #[inline(always)]
-fn ends(skb: u64) -> (u64, u64) {
-    if offset!(skb_data) == offset!(skb_head) + 8 {
-        let both: [u64; 2] = field(skb, offset!(skb_head));
-        return (both[0], both[1]);
+fn number(pointer: u64, place: &mut u64) -> u64 {
+    // SAFETY: a reference is valid and aligned; nobody else is at this desk.
+    unsafe {
+        ptr::write_volatile(place, pointer);
+        ptr::read_volatile(place)
     }
-    (field(skb, offset!(skb_head)), field(skb, offset!(skb_data)))
 }
 
 /// The VLAN tag beside a packet that lies on a desk, as in [`Outline::tag`].

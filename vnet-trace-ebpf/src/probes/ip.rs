@@ -116,7 +116,7 @@ fn lookup(
             }
         }
     }
-    emit::submit(bare);
+    emit::submit(bare.cast());
 }
 
 /// Writes the gateway of a next hop, zeroes if it has none, and asks for what ARP and ND say about it.

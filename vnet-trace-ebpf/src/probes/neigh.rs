@@ -82,5 +82,5 @@ fn event(probe: ProbeId, neigh: u64, lladdr: u64, more: [u64; 2]) {
         (*bare).addresses[0] = address;
         (*record).packet_len = 16;
     }
-    emit::submit(bare);
+    emit::submit(bare.cast());
 }

@@ -85,5 +85,5 @@ fn leave(value: u64) {
         (*record).other_ifindex = output as u32;
         (*record).role = role as u8;
     }
-    emit::submit(bare);
+    emit::submit(bare.cast());
 }

@@ -160,12 +160,22 @@ pub struct Scope {
     pub tunnels: bool,
     /// What happens to packets on their way, and not only that they are lost.
     pub way: bool,
+    /// The moment between a device and its peer, which each other packet of the machine would pay for as well.
+    pub handing: bool,
 }
 
 impl Scope {
     /// Everything.
-    pub const ALL: Self =
-        Self { ipv4: true, ipv6: true, arp: true, icmp: true, neighbours: true, tunnels: true, way: true };
+    pub const ALL: Self = Self {
+        ipv4: true,
+        ipv6: true,
+        arp: true,
+        icmp: true,
+        neighbours: true,
+        tunnels: true,
+        way: true,
+        handing: true,
+    };
 }
 
 impl AttachPoint {
@@ -181,6 +191,8 @@ impl AttachPoint {
             Id::Ip6Forward | Id::Icmp6Send => scope.ipv6,
             Id::Icmpv6Rcv | Id::NdiscRcv => scope.ipv6 && scope.icmp,
             Id::ArpProcess => scope.arp,
+            // The reception that follows shows it as well.
+            Id::NetifRx => scope.handing,
             Id::NeighUpdate | Id::NeighEventSend | Id::NeighTimer => scope.neighbours,
             _ => true,
         };

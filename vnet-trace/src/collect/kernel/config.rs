@@ -56,10 +56,10 @@ impl ProbeConfig {
             Matching::Expression(watched) => {
                 let way = watched.told == Told::Everything;
                 let Some(kinds) = watched.filter.as_ref().map(Expression::kinds) else {
-                    return Scope { neighbours: false, way, ..Scope::ALL };
+                    return Scope { neighbours: false, way, handing: false, ..Scope::ALL };
                 };
                 let Kinds { ipv4, ipv6, arp, icmp } = kinds;
-                Scope { ipv4, ipv6, arp, icmp, neighbours: false, tunnels: watched.inner, way }
+                Scope { ipv4, ipv6, arp, icmp, neighbours: false, tunnels: watched.inner, way, handing: false }
             }
         }
     }
