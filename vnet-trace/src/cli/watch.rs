@@ -275,7 +275,6 @@ impl<'a> Printer<'a> {
     fn print(&mut self, watcher: &mut Watcher, mut told: Told, sinks: &mut Sinks) -> Result<(), Failure> {
         self.left = self.left.map(|left| left - 1);
         let look = &self.args.look;
-        let style = look.style();
         let snapshot = watcher.ground().snapshot();
         sinks.way(&told, snapshot);
         let text = if look.quiet {
@@ -283,6 +282,7 @@ impl<'a> Printer<'a> {
         } else if look.json {
             look.json_text(&words::json::way(&told, snapshot, self.clock))?
         } else {
+            let style = look.style();
             let mut text = words::line(&told, snapshot, self.clock, style);
             if look.verbose > 0 {
                 text.push_str(&watcher.with(&mut told, |recording, told| words::hops(told, recording, style)));

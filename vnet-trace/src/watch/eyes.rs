@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::collect::clock;
 use crate::collect::kernel::{
-    self, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, SNAP_MAX, Told as ToldOf, Watched,
+    self, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, PutBy, SNAP_MAX, Told as ToldOf, Watched,
 };
 use crate::collect::pcap::CaptureError;
 use crate::collect::pcap::stream::Stream;
@@ -22,8 +22,15 @@ use crate::model::snapshot::Snapshot;
 /// The ring buffer of the probes, in bytes.
 const RING: u32 = 8 << 20;
 
-/// Records that are taken in one round: what comes faster than it is read has no end.
-const ROUND: usize = 65_536;
+/// Room for records that came faster than they are followed, in bytes. What finds no room here waits in the ring buffer,
+/// and what finds none there is counted.
+const PUT_BY: usize = 32 << 20;
+
+/// Records that are taken in one round, which bounds the memory that they take.
+const ROUND: usize = 16_384;
+
+/// The most records that are taken when it ends: what was put by, and what the ring buffer has room for, are fewer.
+const LAST: usize = 262_144;
 
 /// Between the time of a record and its being in the ring buffer.
 const MOMENT: Nanos = Nanos(200_000);
@@ -40,8 +47,9 @@ pub enum Eyes {
 pub struct Probed {
     probes: Probes,
     by_inode: HashMap<u32, NetnsId>,
+    put_by: PutBy,
     records: Vec<KernelRecord>,
-    /// Taken, and not handed over yet.
+    /// Taken, and not handed over yet, in the order of time.
     held: Vec<Event>,
     offset: u64,
     received: u64,
@@ -120,6 +128,7 @@ impl Eyes {
         let mut probed = Probed {
             probes,
             by_inode: HashMap::new(),
+            put_by: PutBy::new(PUT_BY),
             records: Vec::new(),
             held: Vec::new(),
             offset: clock::realtime_offset(),
@@ -179,6 +188,13 @@ impl Eyes {
         }
     }
 
+    /// Empties what the kernel fills, for a later [`Eyes::take`]: following takes longer than that buffer lasts.
+    pub fn keep_up(&mut self) {
+        if let Self::Probes(probed) = self {
+            probed.probes.put_by(&mut probed.put_by);
+        }
+    }
+
     /// Frames and events that found no room, so far.
     pub fn lost(&mut self) -> (u64, u64) {
         match self {
@@ -235,39 +251,50 @@ impl Probed {
     }
 
     fn take(&mut self, at_most: Duration, events: &mut Vec<Event>) {
-        let waits = if self.held.is_empty() { at_most } else { at_most.min(Duration::from_millis(1)) };
+        let waits = if !self.put_by.is_empty() {
+            Duration::ZERO
+        } else if self.held.is_empty() {
+            at_most
+        } else {
+            at_most.min(Duration::from_millis(1))
+        };
         self.probes.wait(waits);
         self.drain();
-        let horizon = Nanos(clock::monotonic().0.saturating_sub(MOMENT.0));
-        self.held.sort_by_key(|event| event.time);
+        // What was put by may be a moment older than what was just handed over.
+        let latest = self.held.last().filter(|_| !self.put_by.is_empty()).map(|event| event.time);
+        let horizon = Nanos(latest.unwrap_or_else(clock::monotonic).0.saturating_sub(MOMENT.0));
         let ripe = self.held.partition_point(|event| event.time <= horizon);
         events.extend(self.held.drain(..ripe));
     }
 
     fn drain(&mut self) {
         let records = &mut self.records;
-        self.probes.drain(|record| records.push(record));
+        self.probes.put_by(&mut self.put_by);
+        self.probes.hand_over(&mut self.put_by, ROUND, |record| records.push(record));
         let by_inode = &self.by_inode;
         let number = |inode: u32| by_inode.get(&inode).copied();
-        for record in self.records.drain(..) {
+        for mut record in self.records.drain(..) {
             self.received += 1;
+            let packet = std::mem::take(&mut record.packet);
             let inode = record.device.and_then(|device| device.netns).or(record.netns);
             self.unknown |= inode.is_some_and(|inode| !by_inode.contains_key(&inode));
             let mut names =
                 kernel::decode::Names { netns: &number, symbol: &mut |address| self.probes.symbol(address) };
-            self.held.push(kernel::decode::event(&record, &mut names));
+            let event = Event { bytes: packet, ..kernel::decode::event(&record, &mut names) };
+            // Nearly in order already: only what two CPUs saw at the same moment may have changed places.
+            let at = self.held.iter().rposition(|before| before.time <= event.time).map_or(0, |last| last + 1);
+            self.held.insert(at, event);
         }
     }
 
     fn stop(mut self) -> Last {
-        while self.held.len() < ROUND {
+        while self.held.len() < LAST {
             let before = self.held.len();
             self.drain();
             if self.held.len() == before {
                 break;
             }
         }
-        self.held.sort_by_key(|event| event.time);
         let last = Last {
             events: std::mem::take(&mut self.held),
             received: self.received,

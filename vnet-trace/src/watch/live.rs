@@ -134,6 +134,8 @@ pub struct Live {
     /// How long it took until all was listened to.
     pub ready: Duration,
     began: Nanos,
+    /// How often it was asked for what is to be told.
+    told: usize,
     /// When it was last counted what found no room.
     counted: Instant,
     /// When the picture of the network was last asked for.
@@ -281,6 +283,7 @@ impl Live {
             options,
             ready: begun.elapsed(),
             began: clock::monotonic(),
+            told: 0,
             counted: now,
             shown: now,
             scanned: now,
@@ -312,7 +315,10 @@ impl Live {
         for frame in self.frames.drain(..) {
             self.watcher.frame(frame, |frame, asked| show(Shown::Frame(frame), asked));
         }
-        for event in self.events.drain(..) {
+        for (index, event) in self.events.drain(..).enumerate() {
+            if index.is_multiple_of(SLICE) {
+                self.looking.eyes.keep_up();
+            }
             self.watcher.event(event, Matched::ByProbe, |event, asked| show(Shown::Event(event), asked));
         }
         // What was seen up to now may still be in a buffer.
@@ -358,7 +364,11 @@ impl Live {
 
     /// What has ended and is to be told, one by one.
     pub fn tell(&mut self) -> Option<Told> {
-        let Self { watcher, looking, pending, .. } = self;
+        let Self { watcher, looking, pending, told, .. } = self;
+        *told += 1;
+        if told.is_multiple_of(SLICE) {
+            looking.eyes.keep_up();
+        }
         pending.pop_front().or_else(|| watcher.tell(&mut |wanted| looking.again(wanted)))
     }
 
@@ -469,6 +479,9 @@ fn reference(snapshot: &Snapshot, device: Device) -> Option<DeviceRef> {
 
 /// What a recording says about who wrote it.
 pub const TOOL: &str = concat!("vnet-trace ", env!("CARGO_PKG_VERSION"));
+
+/// So many events are followed, or packets told, before it is seen to the kernel's buffer again.
+const SLICE: usize = 256;
 
 /// How often what found no room is counted: more often than packets end that are not seen any more.
 const COUNT: Duration = Duration::from_millis(100);

@@ -1,5 +1,6 @@
 //! Attached probes at work: reading what they recorded, telling them what else to look for, stopping.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya_log::EbpfLogger;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vnet_trace_ebpf::{COUNTER_UNDECIDED, ProbeId, Record};
+use vnet_trace_ebpf::{COUNTER_UNDECIDED, ProbeId, Record, SNAP_MAX};
 
 use super::attach::Tier;
 use super::config::LogLevel;
@@ -42,6 +43,58 @@ pub struct Lost {
     pub cpu: u16,
     /// How many.
     pub count: u64,
+}
+
+/// Records as they lay in the ring buffer, put by to make room there: copying takes less time than the kernel takes to fill
+/// it, making something of them takes more.
+#[derive(Debug)]
+pub struct PutBy {
+    /// The records, each at a multiple of 8 bytes from `begin`. It never moves.
+    bytes: Vec<u8>,
+    /// Where they begin, so that they are aligned as they were.
+    begin: usize,
+    /// How long each is that was not handed over yet.
+    lengths: VecDeque<u16>,
+    /// Where the first of these is.
+    next: usize,
+}
+
+impl PutBy {
+    /// With room for so many bytes.
+    pub fn new(room: usize) -> Self {
+        let mut bytes: Vec<u8> = Vec::with_capacity(room + 8);
+        let begin = bytes.as_ptr().align_offset(8).min(8);
+        bytes.resize(begin, 0);
+        Self { bytes, begin, lengths: VecDeque::new(), next: begin }
+    }
+
+    /// Whether all was handed over.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Whether the longest record would find room.
+    fn has_room(&self) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= size_of::<Record>() + SNAP_MAX as usize + 8
+    }
+
+    fn push(&mut self, item: &[u8]) {
+        self.bytes.extend_from_slice(item);
+        self.bytes.resize(self.begin + (self.bytes.len() - self.begin).next_multiple_of(8), 0);
+        self.lengths.push_back(item.len() as u16);
+    }
+
+    /// The next record. When there is none, all of the room is free again.
+    fn next(&mut self) -> Option<&[u8]> {
+        let Some(length) = self.lengths.pop_front() else {
+            self.bytes.truncate(self.begin);
+            self.next = self.begin;
+            return None;
+        };
+        let at = self.next;
+        self.next += usize::from(length).next_multiple_of(8);
+        self.bytes.get(at..at + usize::from(length))
+    }
 }
 
 /// The probes of one trace. Dropping it detaches them.
@@ -131,6 +184,31 @@ impl Probes {
         })
     }
 
+    /// Puts the records that are there by, as long as there is room, to be handed over by [`Probes::hand_over`].
+    pub fn put_by(&mut self, into: &mut PutBy) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.put_by(into);
+        }
+    }
+
+    /// Hands over at most so many of the records that were put by, and tells how many it were.
+    pub fn hand_over(&self, from: &mut PutBy, at_most: usize, mut each: impl FnMut(KernelRecord)) -> usize {
+        let Some(kernel) = &self.kernel else { return 0 };
+        let mut count = 0;
+        while count < at_most
+            && let Some(item) = from.next()
+        {
+            count += 1;
+            if let Some(sighting) = sighting(item)
+                && sighting.record.time_ns >= kernel.since.0
+                && let Some(record) = KernelRecord::from_raw(&sighting, &self.reasons)
+            {
+                each(record);
+            }
+        }
+        count
+    }
+
     /// The same without making anything of the records.
     pub fn drain_raw(&mut self, each: impl FnMut(Sighting<'_>)) -> usize {
         self.kernel.as_mut().map_or(0, |kernel| kernel.drain(each))
@@ -218,6 +296,17 @@ impl Probes {
 }
 
 impl Attached {
+    fn put_by(&mut self, into: &mut PutBy) {
+        while into.has_room()
+            && let Some(item) = self.records.next()
+        {
+            into.push(&item);
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
     fn drain(&mut self, mut each: impl FnMut(Sighting<'_>)) -> usize {
         let mut count = 0;
         while let Some(item) = self.records.next() {
