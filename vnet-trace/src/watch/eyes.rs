@@ -24,13 +24,13 @@ const RING: u32 = 8 << 20;
 
 /// Room for records that came faster than they are followed, in bytes. What finds no room here waits in the ring buffer,
 /// and what finds none there is counted.
-const PUT_BY: usize = 32 << 20;
+const PUT_BY: usize = 8 << 20;
 
 /// Records that are taken in one round, which bounds the memory that they take.
 const ROUND: usize = 16_384;
 
 /// The most records that are taken when it ends: what was put by, and what the ring buffer has room for, are fewer.
-const LAST: usize = 262_144;
+const LAST: usize = 131_072;
 
 /// Between the time of a record and its being in the ring buffer.
 const MOMENT: Nanos = Nanos(200_000);
