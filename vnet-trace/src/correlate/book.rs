@@ -14,6 +14,12 @@ use crate::packet::identity::{Key, Sieve};
 /// How many of a packet's latest visits are looked at to find the one at a place. More only matters in a loop.
 const LATEST: usize = 64;
 
+/// Bytes that a packet grows by when it is put into a datagram: an IPv4 and a UDP header, at least.
+const WRAPPED: u32 = 28;
+
+/// Between a sighting of a packet and the look-ups for it, which follow in the same run of the processor.
+const LOOKED_UP: Nanos = Nanos(50_000_000);
+
 /// The signs that a device gives of one passage.
 #[derive(Debug, Clone, Copy)]
 enum Sign {
@@ -49,6 +55,8 @@ struct Open {
     name: Name,
     /// The last sighting.
     last: Nanos,
+    /// The last one with bytes.
+    told: Nanos,
 }
 
 /// The entries so far.
@@ -108,14 +116,18 @@ impl Book {
         };
         let life = self.lives.of(carrier);
         let passage = passage(event);
+        let carried = life.or_else(|| self.lives.by_head(event.head));
         let (packet, said) = match reading::of_event(event, &mut self.sieve) {
             Reading::Ours(name, said) => (self.packet(name, event.time, passage, life), Some(said)),
-            Reading::Silent => match life.or_else(|| self.lives.by_head(event.head)) {
+            Reading::Silent => match carried.filter(|life| self.can_look_up(*life, event)) {
                 Some(life) => (life.packet, None),
                 None => return self.unrelated.push(pointer),
             },
-            Reading::Another => {
-                self.lives.end(carrier);
+            Reading::Datagram(len) if len >= carried.map_or(u32::MAX, |life| self.len_of(life) + WRAPPED) => {
+                (carried.map_or(0, |life| life.packet), None)
+            }
+            Reading::Another | Reading::Datagram(_) => {
+                self.lives.reused(carrier, event.head);
                 return self.unrelated.push(pointer);
             }
         };
@@ -137,6 +149,22 @@ impl Book {
         Packets { packets: self.packets, awaited: self.awaited, unrelated: self.unrelated }
     }
 
+    /// The length of the IP packet that a buffer carries, as it was last told; 0 if it is none, or nothing was told.
+    fn len_of(&self, life: Life) -> u32 {
+        let visits = self.packets.get(life.packet as usize).map_or(&[][..], |packet| &packet.visits);
+        visits.iter().rev().take(LATEST).find_map(|visit| visit.said.last()).map_or(0, |said| said.len)
+    }
+
+    /// Whether a route that is looked up can be for the packet that the processor had last. The look-up tells no skb of its own,
+    /// and that packet may be gone since: UDP frees what a program has read without a word.
+    fn can_look_up(&self, life: Life, event: &Event) -> bool {
+        let EventKind::FibLookup { dst, .. } = &event.kind else { return true };
+        let told = self.open.get(life.packet as usize).map_or(Nanos(0), |open| open.told);
+        let visits = self.packets.get(life.packet as usize).map_or(&[][..], |packet| &packet.visits);
+        let own = visits.iter().rev().take(LATEST).find_map(|visit| visit.said.last()?.dst);
+        event.time.0.saturating_sub(told.0) < LOOKED_UP.0 && own.is_none_or(|own| own.is_ipv4() == dst.is_ipv4())
+    }
+
     /// The packet with this name that a sighting now belongs to.
     fn packet(&mut self, name: Name, time: Nanos, passage: Option<Passage>, life: Option<Life>) -> u32 {
         if let Some(known) = self.known(&name, life)
@@ -152,7 +180,7 @@ impl Book {
             offset: name.offset,
             visits: Vec::new(),
         });
-        self.open.push(Open { name, last: time });
+        self.open.push(Open { name, last: time, told: time });
         self.names.insert(name, packet);
         packet
     }
@@ -228,6 +256,9 @@ impl Book {
         self.recent = Some(packet);
         if let Some(open) = self.open.get_mut(packet as usize) {
             open.last = open.last.max(time);
+            if said.is_some() {
+                open.told = open.told.max(time);
+            }
         }
         let visit = self.packets.get_mut(packet as usize).and_then(|packet| packet.visits.get_mut(visit as usize));
         let Some(visit) = visit else { return self.unrelated.push(pointer) };

@@ -62,6 +62,14 @@ impl Lives {
         }
     }
 
+    /// This buffer and this data carry something else now: whoever had them before has ended unseen.
+    pub fn reused(&mut self, skb: Option<SkbId>, head: Option<u64>) {
+        self.end(skb);
+        if head.is_some_and(|head| self.heads.remove(&head).is_some()) {
+            self.buffers.retain(|_, life| life.head != head);
+        }
+    }
+
     fn release(&mut self, head: Option<u64>) {
         let Some(head) = head else { return };
         if let Some((_, count)) = self.heads.get_mut(&head) {

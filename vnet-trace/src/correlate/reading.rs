@@ -46,6 +46,9 @@ pub enum Reading {
     Ours(Name, Said),
     /// Clearly another packet.
     Another,
+    /// A datagram that is not ours, so long as an IP packet. It may carry one of ours in a way that is not known here; one that
+    /// is too short for that is another packet.
+    Datagram(u32),
     /// They do not tell: none, too few, or encrypted.
     Silent,
 }
@@ -80,18 +83,22 @@ fn ethertype(bytes: &[u8]) -> Option<u16> {
 
 fn read(packet: &Packet, sieve: &mut Sieve) -> Reading {
     let Some(identity) = sieve.admit(packet) else {
-        return if is_another(packet) { Reading::Another } else { Reading::Silent };
+        return foreign(packet);
     };
     let said = said(packet, identity.role);
     Reading::Ours(name(packet, identity, &said), said)
 }
 
-/// Whether bytes that are not ours cannot be one of ours in other clothes.
-fn is_another(packet: &Packet) -> bool {
+/// What bytes that are not ours are: whether they can be one of ours in other clothes.
+fn foreign(packet: &Packet) -> Reading {
     match &packet.net {
-        Net::Arp(_) => true,
-        Net::Ip(ip) => matches!(ip.payload, Payload::Icmp(_) | Payload::Tcp(_)),
-        Net::Other(_) => false,
+        Net::Arp(_) => Reading::Another,
+        Net::Ip(ip) => match ip.payload {
+            Payload::Icmp(_) | Payload::Tcp(_) => Reading::Another,
+            Payload::Udp(_) => Reading::Datagram(ip.len),
+            _ => Reading::Silent,
+        },
+        Net::Other(_) => Reading::Silent,
     }
 }
 

@@ -150,6 +150,68 @@ fn a_pointer_with_another_packet_was_reused() {
 }
 
 #[test]
+fn a_pointer_with_a_datagram_too_short_to_carry_the_packet_was_reused() {
+    let here = Some(device(0, 2));
+    // 28 bytes of headers, and as many of payload as are asked for.
+    let datagram = |payload: u16| {
+        let mut bytes =
+            vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 1, 2, 3, 4, 0, 0, 0, 0];
+        bytes[2..4].copy_from_slice(&(28 + payload).to_be_bytes());
+        bytes[24..26].copy_from_slice(&(8 + payload).to_be_bytes());
+        bytes.resize(usize::from(28 + payload), 0);
+        [[2; 12].to_vec(), vec![8, 0], bytes].concat()
+    };
+    let request = echo(false, 1, 64, A, B);
+    // Another's datagram of the same length; and one that holds the whole packet, as a tunnel would make of it.
+    for (payload, related) in [(0, 1), (request.len() as u16 - 14, 3)] {
+        let packets = of(
+            vec![
+                event(1, 0x100, here, &request, EventKind::Receive),
+                event(2, 0x100, here, &datagram(payload), EventKind::Queue),
+                event(3, 0x100, here, &[], dropped("NO_SOCKET", "__udp4_lib_rcv")),
+            ],
+            Vec::new(),
+        );
+        assert_eq!(packets.related(), related, "{payload}");
+    }
+}
+
+#[test]
+fn a_look_up_is_for_the_packet_before_it_only_at_once_and_in_its_own_family() {
+    let here = Some(device(0, 2));
+    let look_up = |dst: [u8; 4]| EventKind::FibLookup {
+        table: 254,
+        src: A.into(),
+        dst: dst.into(),
+        iif: IfIndex(2),
+        oif: IfIndex(0),
+        error: 0,
+        nexthop: None,
+        gateway: None,
+    };
+    let six = EventKind::FibLookup {
+        table: 255,
+        src: "fe80::1".parse().unwrap(),
+        dst: "ff02::16".parse().unwrap(),
+        iif: IfIndex(2),
+        oif: IfIndex(0),
+        error: 0,
+        nexthop: None,
+        gateway: None,
+    };
+    let packets = of(
+        vec![
+            event(1, 0x100, here, &echo(false, 1, 64, A, B), EventKind::Receive),
+            event(2, 0x100, here, &[], look_up(B)),
+            event(3, 0x100, here, &[], six),
+            event(60_000_000, 0x100, here, &[], look_up(B)),
+        ],
+        Vec::new(),
+    );
+    assert_eq!(packets.related(), 2);
+}
+
+#[test]
 fn clones_are_known_by_their_original_and_by_their_data() {
     let bytes = echo(true, 1, 64, A, B);
     let here = Some(device(0, 2));

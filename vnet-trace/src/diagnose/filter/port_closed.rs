@@ -25,7 +25,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let but = match (elsewhere, &bound) {
         (Some(address), _) => format!("; a socket listens there, but on {address} only"),
         (None, Some(device)) => format!("; a socket listens there, but it is bound to {device}"),
-        (None, None) if !there.is_empty() => "; the socket there takes IPv6 only".to_owned(),
+        (None, None) if !there.is_empty() && there.iter().all(|socket| socket.local.is_ipv6()) => {
+            "; the socket there takes IPv6 only".to_owned()
+        }
+        (None, None) if !there.is_empty() => "; a socket was there when the question was asked".to_owned(),
         (None, None) => String::new(),
     };
     let protocol = protocol_name(case);
