@@ -18,7 +18,7 @@ use vnet_trace::follow::{Follower, Limits};
 use vnet_trace::model::event::{Event, EventKind, MacHeader};
 use vnet_trace::model::id::{Device, IfIndex, MacAddr, Nanos, NetnsId, SkbId};
 use vnet_trace::model::question::Question;
-use vnet_trace::model::recording::{PingOutcome, Recording, Timing};
+use vnet_trace::model::recording::{PingOutcome, Recording};
 use vnet_trace::model::sight::{Sight, Tier};
 use vnet_trace::model::snapshot::{Address, Link, LinkKind, Netns, Snapshot};
 use vnet_trace::reconstruct::reconstruct;
@@ -120,17 +120,10 @@ fn way(events: &mut Vec<Event>, time: &mut u64, skb: u64, near: &[u8], far: &[u8
 
 fn recording(events: Vec<Event>, question: Question) -> Recording {
     Recording {
-        tool: String::new(),
-        kernel: String::new(),
-        question,
-        before: network(),
-        after: None,
         events,
-        frames: Vec::new(),
         ping: PingOutcome { sent: 1, ..PingOutcome::default() },
-        answers: Vec::new(),
         sight: Sight { tier: Tier::Tracepoint, ..Sight::default() },
-        timing: Timing::default(),
+        ..Recording::of(question, network())
     }
 }
 

@@ -321,15 +321,8 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         kernel: nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
-        question,
-        before: taken.snapshot.clone(),
-        after: None,
-        events: Vec::new(),
-        frames: Vec::new(),
-        ping: PingOutcome::default(),
-        answers: Vec::new(),
         sight,
-        timing: Timing::default(),
+        ..Recording::of(question, taken.snapshot.clone())
     };
     // What would be said if this were all: nothing more has to be waited for once it is more than a suspicion.
     let decisive = |ping: &PingOutcome, records: &[KernelRecord]| {

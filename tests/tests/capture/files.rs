@@ -8,7 +8,7 @@ use vnet_trace::collect::recording_file::{self, Access};
 use vnet_trace::model::exchange::Exchange;
 use vnet_trace::model::id::{Device, IfIndex, NetnsId};
 use vnet_trace::model::question::Question;
-use vnet_trace::model::recording::{PingOutcome, Recording, Timing};
+use vnet_trace::model::recording::{Recording, Timing};
 use vnet_trace::model::sight::Sight;
 use vnet_trace::model::snapshot::{Address, Link, Netns, Snapshot};
 use vnet_trace::packet::{IcmpMessage, parse_frame};
@@ -58,21 +58,15 @@ fn recording() -> Result<Recording, Failed> {
         _ => None,
     });
     let devices = [0, 1].map(|at| Device::new(NetnsId(at), IfIndex(at)));
+    let question = Question { icmp_id: id.ok_or("no request was captured")?, ..asked_for };
+    let namespaces = vec![netns(0, "a", "10.0.0.1"), netns(1, "b", "10.0.0.2")];
     Ok(Recording {
         tool: "vnet-trace test".to_owned(),
         kernel: "test".to_owned(),
-        question: Question { icmp_id: id.ok_or("no request was captured")?, ..asked_for },
-        before: Snapshot {
-            namespaces: vec![netns(0, "a", "10.0.0.1"), netns(1, "b", "10.0.0.2")],
-            ..Snapshot::default()
-        },
-        after: None,
-        events: Vec::new(),
         frames,
-        ping: PingOutcome::default(),
-        answers: Vec::new(),
         sight: Sight { captured: devices.to_vec(), ..Sight::default() },
         timing: Timing { realtime_offset_ns: clock::realtime_offset(), ..Timing::default() },
+        ..Recording::of(question, Snapshot { namespaces, ..Snapshot::default() })
     })
 }
 

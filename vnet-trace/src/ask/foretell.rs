@@ -13,7 +13,7 @@ use crate::collect::{route_get, snapshot};
 use crate::model::exchange::Exchange;
 use crate::model::id::NetnsId;
 use crate::model::question::{Iface, Protocol, Question};
-use crate::model::recording::{PingOutcome, Recording, Timing};
+use crate::model::recording::{Recording, Timing};
 use crate::model::sight::Sight;
 use crate::model::snapshot::Snapshot;
 
@@ -104,19 +104,8 @@ pub fn foretell_recorded(recording: Recording, asked: Option<&Foretelling>) -> R
 }
 
 fn bare(question: Question, before: Snapshot) -> Recording {
-    Recording {
-        tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
-        kernel: String::new(),
-        question,
-        before,
-        after: None,
-        events: Vec::new(),
-        frames: Vec::new(),
-        ping: PingOutcome::default(),
-        answers: Vec::new(),
-        sight: Sight::default(),
-        timing: Timing::default(),
-    }
+    let tool = concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned();
+    Recording { tool, ..Recording::of(question, before) }
 }
 
 fn source(options: &PingOptions) -> Option<IpAddr> {

@@ -38,7 +38,7 @@ pub fn gap(before: &Snapshot, after: &Snapshot, way: &Exchange) -> Option<Gap> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::exchange::{Action, Fate, Headers, Journey, Leg, Role, Step};
+
     use crate::model::id::{IfIndex, NetnsId};
     use crate::model::snapshot::{Link, Netns};
 
@@ -52,24 +52,7 @@ mod tests {
 
     #[test]
     fn a_device_on_the_way_that_went_away_is_told() {
-        let step = |netns, device| Step {
-            time: None,
-            netns: NetnsId(netns),
-            device: Some(IfIndex(device)),
-            action: Action::Received,
-            sources: Vec::new(),
-        };
-        let journey = Journey {
-            role: Role::Request,
-            leg: Leg::Forward,
-            seq: None,
-            headers: Headers::default(),
-            steps: vec![step(1, 2), step(0, 1)],
-            copies: Vec::new(),
-            fate: Fate::OutOfSight { last: Device::new(NetnsId(0), IfIndex(1)) },
-            beyond: Vec::new(),
-        };
-        let way = Exchange { journeys: vec![journey], ..Exchange::default() };
+        let way = Exchange::request_received(&[(1, 2), (0, 1)]);
         let before = world(&[2, 3]);
         assert_eq!(gap(&before, &world(&[2]), &way), None, "what is not on the way does not matter");
         assert_eq!(gap(&before, &world(&[]), &way), None, "what was not read again is not gone");

@@ -179,20 +179,10 @@ fn a_pointer_with_a_datagram_too_short_to_carry_the_packet_was_reused() {
 #[test]
 fn a_look_up_is_for_the_packet_before_it_only_at_once_and_in_its_own_family() {
     let here = Some(device(0, 2));
-    let look_up = |dst: [u8; 4]| EventKind::FibLookup {
+    let look_up = |src: &str, dst: &str| EventKind::FibLookup {
         table: 254,
-        src: A.into(),
-        dst: dst.into(),
-        iif: IfIndex(2),
-        oif: IfIndex(0),
-        error: 0,
-        nexthop: None,
-        gateway: None,
-    };
-    let six = EventKind::FibLookup {
-        table: 255,
-        src: "fe80::1".parse().unwrap(),
-        dst: "ff02::16".parse().unwrap(),
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
         iif: IfIndex(2),
         oif: IfIndex(0),
         error: 0,
@@ -202,9 +192,9 @@ fn a_look_up_is_for_the_packet_before_it_only_at_once_and_in_its_own_family() {
     let packets = of(
         vec![
             event(1, 0x100, here, &echo(false, 1, 64, A, B), EventKind::Receive),
-            event(2, 0x100, here, &[], look_up(B)),
-            event(3, 0x100, here, &[], six),
-            event(60_000_000, 0x100, here, &[], look_up(B)),
+            event(2, 0x100, here, &[], look_up("10.0.0.1", "10.0.0.2")),
+            event(3, 0x100, here, &[], look_up("fe80::1", "ff02::16")),
+            event(60_000_000, 0x100, here, &[], look_up("10.0.0.1", "10.0.0.2")),
         ],
         Vec::new(),
     );

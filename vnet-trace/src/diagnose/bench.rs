@@ -27,8 +27,7 @@ use crate::model::id::{Device, IfIndex, MacAddr, NetnsId};
 use crate::model::netfilter::{Backend, Family};
 use crate::model::provenance::{Origin, Provenance};
 use crate::model::question::{Protocol, Question};
-use crate::model::recording::{PingOutcome, Recording, Timing};
-use crate::model::sight::Sight;
+use crate::model::recording::{PingOutcome, Recording};
 use crate::model::snapshot::{
     Address, BridgeInfo, BridgePort, BridgeVlan, FdbEntry, Link, LinkKind, MacvlanMode, Neighbour, Netns, Nexthop,
     OperState, Route, RouteKind, Rule, RuleAction, Snapshot, Socket, VxlanInfo,
@@ -628,19 +627,8 @@ impl World {
         if !self.faults.is_empty() {
             prediction.exchange.faults.clone_from(&self.faults);
         }
-        let recording = Recording {
-            tool: String::new(),
-            kernel: String::new(),
-            question: self.question.clone(),
-            before: self.snapshot.clone(),
-            after: None,
-            events: Vec::new(),
-            frames: Vec::new(),
-            ping: PingOutcome { sent: self.sent, ..PingOutcome::default() },
-            answers: Vec::new(),
-            sight: Sight::default(),
-            timing: Timing::default(),
-        };
+        let ping = PingOutcome { sent: self.sent, ..PingOutcome::default() };
+        let recording = Recording { ping, ..Recording::of(self.question.clone(), self.snapshot.clone()) };
         let observed = Exchange::default();
         look(&Case {
             recording: &recording,

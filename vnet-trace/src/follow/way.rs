@@ -15,7 +15,7 @@ use crate::model::exchange::{Action, Fate, Journey, Role, Step};
 use crate::model::frame::Frame;
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
 use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
-use crate::model::recording::{PingOutcome, Recording, Timing};
+use crate::model::recording::Recording;
 use crate::model::sight::{Sight, Tier};
 use crate::model::snapshot::Snapshot;
 use crate::reconstruct::{Success, Topology, tell};
@@ -147,34 +147,8 @@ pub struct Ends {
 impl Ground {
     /// Of a snapshot, with what can be seen there.
     pub fn new(snapshot: Snapshot, sight: Sight) -> Self {
-        let recording = Recording {
-            tool: String::new(),
-            kernel: String::new(),
-            question: Question {
-                netns: NetnsId(0),
-                dst: IpAddr::from([0, 0, 0, 0]),
-                iface: None,
-                zone: None,
-                count: 1,
-                interval_ms: 1000,
-                timeout_ms: 1000,
-                size: 0,
-                ttl: None,
-                tos: 0,
-                mark: 0,
-                pmtu: PmtuDiscovery::Default,
-                icmp_id: 0,
-                protocol: Protocol::Echo,
-            },
-            before: snapshot,
-            after: None,
-            events: Vec::new(),
-            frames: Vec::new(),
-            ping: PingOutcome::default(),
-            answers: Vec::new(),
-            sight,
-            timing: Timing::default(),
-        };
+        let question = Question { size: 0, ..Question::echo(NetnsId(0), IpAddr::from([0, 0, 0, 0])) };
+        let recording = Recording { sight, ..Recording::of(question, snapshot) };
         let topology = Topology::of(&recording);
         Self { recording, topology, blind_at: None }
     }

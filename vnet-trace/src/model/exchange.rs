@@ -842,6 +842,33 @@ fn last_passage(steps: &[Step]) -> Option<&Action> {
     steps.iter().rev().map(|step| &step.action).find(|action| matches!(action, Action::Received | Action::Transmitted))
 }
 
+#[cfg(test)]
+impl Exchange {
+    /// A request that was received by these devices, each by its namespace and index, and went out of sight.
+    pub fn request_received(passed: &[(u32, u32)]) -> Self {
+        let devices = passed.iter().map(|(netns, ifindex)| Device::new(NetnsId(*netns), IfIndex(*ifindex)));
+        let step = |device: Device| Step {
+            time: None,
+            netns: device.netns,
+            device: Some(device.ifindex),
+            action: Action::Received,
+            sources: Vec::new(),
+        };
+        let last = devices.clone().next_back().unwrap_or(Device::new(NetnsId(0), IfIndex(0)));
+        let journey = Journey {
+            role: Role::Request,
+            leg: Leg::Forward,
+            seq: None,
+            headers: Headers::default(),
+            steps: devices.map(step).collect(),
+            copies: Vec::new(),
+            fate: Fate::OutOfSight { last },
+            beyond: Vec::new(),
+        };
+        Self { journeys: vec![journey], ..Self::default() }
+    }
+}
+
 impl Exchange {
     /// Journeys with this role on this leg.
     pub fn with_role(&self, role: Role, leg: Leg) -> impl Iterator<Item = &Journey> {

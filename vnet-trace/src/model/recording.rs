@@ -181,6 +181,23 @@ pub struct Timing {
 }
 
 impl Recording {
+    /// A question in a network, of which nothing has been seen yet. Who wrote it and on which kernel is left empty.
+    pub fn of(question: Question, before: Snapshot) -> Self {
+        Self {
+            tool: String::new(),
+            kernel: String::new(),
+            question,
+            before,
+            after: None,
+            events: Vec::new(),
+            frames: Vec::new(),
+            ping: PingOutcome::default(),
+            answers: Vec::new(),
+            sight: Sight::default(),
+            timing: Timing::default(),
+        }
+    }
+
     /// Whether at least one echo reply came back to the asker.
     pub fn is_delivered(&self) -> bool {
         self.ping.received > 0

@@ -66,21 +66,16 @@ fn netns(id: u32, name: &str, devices: &[(u32, &str)]) -> Netns {
 }
 
 fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
+    let question = Question { count: 2, icmp_id: 77, ..Question::echo(NetnsId(asker), ip(dst)) };
     Recording {
         tool: "vnet-trace 0.1.0".to_owned(),
         kernel: "6.12.107".to_owned(),
-        question: Question { count: 2, icmp_id: 77, ..Question::echo(NetnsId(asker), ip(dst)) },
-        before: Snapshot { namespaces, ..Snapshot::default() },
-        after: None,
-        events: Vec::new(),
-        frames: Vec::new(),
         ping: PingOutcome {
             sent: 2,
             started: Nanos(1_000_000_000),
             ended: Nanos(1_350_000_000),
             ..PingOutcome::default()
         },
-        answers: Vec::new(),
         sight: Sight {
             tier: Tier::Fentry,
             probes: vec![
@@ -103,6 +98,7 @@ fn recording(namespaces: Vec<Netns>, dst: &str, asker: u32) -> Recording {
             ..Sight::default()
         },
         timing: Timing { ready_us: 61_000, verdict_us: 402_500, total_us: 431_000, ..Timing::default() },
+        ..Recording::of(question, Snapshot { namespaces, ..Snapshot::default() })
     }
 }
 

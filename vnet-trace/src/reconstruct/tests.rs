@@ -10,8 +10,7 @@ use crate::model::exchange::{Action, Fate, Leg};
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{IfIndex, MacAddr};
 use crate::model::question::Question;
-use crate::model::recording::{PingOutcome, Timing};
-use crate::model::sight::Sight;
+use crate::model::recording::PingOutcome;
 use crate::model::snapshot::{Address, BridgeInfo, Link, LinkKind, Netns, Snapshot};
 
 mod random;
@@ -58,19 +57,8 @@ pub fn recording() -> Recording {
         netns(1, vec![veth(2, (0, 2), Some(10), 5), veth(3, (2, 2), Some(10), 6), bridge], Vec::new()),
         netns(2, vec![veth(2, (1, 3), None, 2)], vec![address(OWNER)]),
     ];
-    Recording {
-        tool: String::new(),
-        kernel: String::new(),
-        question: Question { icmp_id: ID, ..Question::echo(NetnsId(0), IpAddr::from(OWNER)) },
-        before: Snapshot { namespaces, ..Snapshot::default() },
-        after: None,
-        events: Vec::new(),
-        frames: Vec::new(),
-        ping: PingOutcome::default(),
-        answers: Vec::new(),
-        sight: Sight::default(),
-        timing: Timing::default(),
-    }
+    let question = Question { icmp_id: ID, ..Question::echo(NetnsId(0), IpAddr::from(OWNER)) };
+    Recording::of(question, Snapshot { namespaces, ..Snapshot::default() })
 }
 
 fn exchange(events: Vec<Event>, frames: Vec<Frame>, received: bool) -> Exchange {

@@ -10,8 +10,7 @@ use crate::model::event::{Event, EventKind};
 use crate::model::frame::{Direction, Frame, LinkLayer};
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
 use crate::model::question::Question;
-use crate::model::recording::{PingOutcome, Timing};
-use crate::model::sight::Sight;
+use crate::model::recording::PingOutcome;
 use crate::model::snapshot::{Netns, Snapshot};
 
 fn event(at: u64) -> Event {
@@ -43,18 +42,15 @@ fn frame(at: u64) -> Frame {
 }
 
 pub fn sample(events: u64, frames: u64) -> Recording {
+    let question = Question { icmp_id: 7, ..Question::echo(NetnsId(0), IpAddr::from([10, 0, 0, 2])) };
+    let before = Snapshot { namespaces: vec![Netns { name: ".".into(), ..Netns::default() }], ..Snapshot::default() };
     Recording {
         tool: "vnet-trace 0.1.0".into(),
         kernel: "6.1.0".into(),
-        question: Question { icmp_id: 7, ..Question::echo(NetnsId(0), IpAddr::from([10, 0, 0, 2])) },
-        before: Snapshot { namespaces: vec![Netns { name: ".".into(), ..Netns::default() }], ..Snapshot::default() },
-        after: None,
         events: (0..events).map(event).collect(),
         frames: (0..frames).map(frame).collect(),
         ping: PingOutcome { sent: 1, ..PingOutcome::default() },
-        answers: Vec::new(),
-        sight: Sight::default(),
-        timing: Timing::default(),
+        ..Recording::of(question, before)
     }
 }
 

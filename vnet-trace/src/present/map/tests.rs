@@ -1,7 +1,6 @@
 //! A host with a bridge, containers on it, and what hostile names do to the map.
 
 use super::*;
-use crate::model::exchange::{Action, Headers, Journey, Leg, Role, Step};
 use crate::model::id::NetnsId;
 use crate::model::snapshot::{Address, BridgeInfo, Nexthop, PublishedPort, Route};
 use crate::present::style::{Detail, Glyphs, Style};
@@ -106,24 +105,7 @@ fn a_tree_says_who_is_wired_to_whom() {
 
 #[test]
 fn a_way_is_marked() {
-    let step = |netns, device| Step {
-        time: None,
-        netns: NetnsId(netns),
-        device: Some(IfIndex(device)),
-        action: Action::Received,
-        sources: Vec::new(),
-    };
-    let journey = Journey {
-        role: Role::Request,
-        leg: Leg::Forward,
-        seq: None,
-        headers: Headers::default(),
-        steps: vec![step(1, 7), step(0, 10), step(0, 2)],
-        copies: Vec::new(),
-        fate: Fate::OutOfSight { last: Device::new(NetnsId(0), IfIndex(2)) },
-        beyond: Vec::new(),
-    };
-    let exchange = Exchange { journeys: vec![journey], ..Exchange::default() };
+    let exchange = Exchange::request_received(&[(1, 7), (0, 10), (0, 2)]);
     let destination = "172.17.0.3".parse().unwrap();
     let map = Map::of(&two(), Some((destination, &exchange)));
     let text = text::map(&map, Style::default(), Detail::Normal);
@@ -192,24 +174,7 @@ fn few_containers_stand_on_one_side() {
 #[test]
 fn what_lies_on_the_way_stands_on_top() {
     let names: Vec<String> = (0..50).map(|number| format!("container-{number}")).collect();
-    let passed = |netns, device| Step {
-        time: None,
-        netns: NetnsId(netns),
-        device: Some(IfIndex(device)),
-        action: Action::Received,
-        sources: Vec::new(),
-    };
-    let journey = Journey {
-        role: Role::Request,
-        leg: Leg::Forward,
-        seq: None,
-        headers: Headers::default(),
-        steps: vec![passed(40, 7), passed(0, 49)],
-        copies: Vec::new(),
-        fate: Fate::OutOfSight { last: Device::new(NetnsId(0), IfIndex(49)) },
-        beyond: Vec::new(),
-    };
-    let exchange = Exchange { journeys: vec![journey], ..Exchange::default() };
+    let exchange = Exchange::request_received(&[(40, 7), (0, 49)]);
     let map = Map::of(&host(&names), Some(("172.17.0.3".parse().unwrap(), &exchange)));
     let svg = drawing::svg(&map);
     let tops = boxes(&svg);
