@@ -18,6 +18,7 @@ pub mod mended;
 pub mod notes;
 pub mod parting;
 pub mod provenance;
+mod quoting;
 pub mod registry;
 pub mod route;
 pub mod rules;
@@ -75,6 +76,8 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
                 at = Some(index);
                 // At the wrong one of two owners of an address, that there are two is the cause.
                 if let Some(mut other) = twin::behind(case, fault) {
+                    let odd = quoting::odd_names(case.snapshot());
+                    other.fixes.iter_mut().for_each(|fix| quoting::quote_names(fix, &odd));
                     other.grade = first.grade;
                     other.evidence.splice(0..0, first.evidence.iter().cloned());
                     named.insert(0, std::mem::replace(&mut first, other));
@@ -132,10 +135,14 @@ fn graded(own: Grade, seen: Grade) -> Grade {
 fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
     let found = rules::RULES.iter().filter_map(|(_, check)| check(case, fault));
     let counted = counters::evidence(case, fault);
+    let odd = quoting::odd_names(case.snapshot());
     found
         .map(|mut finding| {
             finding.origins = provenance::origins(case, fault, &finding);
             finding.evidence.extend(counted.iter().cloned());
+            for fix in &mut finding.fixes {
+                quoting::quote_names(fix, &odd);
+            }
             finding
         })
         .collect()
