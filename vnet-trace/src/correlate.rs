@@ -62,6 +62,10 @@ pub(crate) mod tests;
 /// How long a packet of address resolution must not have been seen before the same question again is another packet.
 pub const APART: Nanos = Nanos(250_000_000);
 
+/// Between a sighting of a packet and the look-ups of routes for it, which follow in the same run of the processor. Later ones
+/// are for others: the processor was last seen with this packet, and its end was not seen.
+pub const LOOKED_UP: Nanos = Nanos(50_000_000);
+
 /// The sightings of a recording, by packet.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Packets {

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::lives::{Life, Lives};
 use super::reading::{self, Name, Reading};
-use super::{APART, Packet, Packets, Pointer, Said, Sighting, Visit, Way};
+use super::{APART, LOOKED_UP, Packet, Packets, Pointer, Said, Sighting, Visit, Way};
 use crate::model::event::{Event, EventKind};
 use crate::model::frame::{Direction, Frame};
 use crate::model::id::{Device, IfIndex, Nanos, NetnsId};
@@ -16,9 +16,6 @@ const LATEST: usize = 64;
 
 /// Bytes that a packet grows by when it is put into a datagram: an IPv4 and a UDP header, at least.
 const WRAPPED: u32 = 28;
-
-/// Between a sighting of a packet and the look-ups for it, which follow in the same run of the processor.
-const LOOKED_UP: Nanos = Nanos(50_000_000);
 
 /// The signs that a device gives of one passage.
 #[derive(Debug, Clone, Copy)]

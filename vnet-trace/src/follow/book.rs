@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::name::{self, Glance};
 use super::recent::Recent;
 use super::{Counts, Followed, Limits};
-use crate::correlate::{Packet, Pointer, Said, Sighting, Visit, Way};
+use crate::correlate::{LOOKED_UP, Packet, Pointer, Said, Sighting, Visit, Way};
 use crate::model::event::{Event, EventKind};
 use crate::model::exchange::Role;
 use crate::model::frame::{Direction, Frame};
@@ -248,6 +248,11 @@ impl Follower {
         let glance = name::of_event(&event.bytes, event.mac);
         let passage = passage(&event);
         let known = life.filter(|life| glance.as_ref().is_none_or(|glance| self.is_still(life.slot, glance)));
+        let last = known.and_then(|life| self.slots.get(life.slot as usize)?.as_deref()).map_or(time, |open| open.last);
+        if matches!(event.kind, EventKind::FibLookup { .. }) && time.0.saturating_sub(last.0) >= LOOKED_UP.0 {
+            self.counts.nameless += 1;
+            return;
+        }
         let slot = match (known, glance.as_ref().filter(|glance| glance.name.is_some())) {
             (Some(life), _) => life.slot,
             (None, Some(glance)) => {
