@@ -386,8 +386,9 @@ pub fn dead_route(netns: &Netns, flow: &Flow) -> Option<IfIndex> {
     if let Some(oif) = best.and_then(|route| route.nexthops.first()).and_then(|nexthop| nexthop.oif) {
         return Some(oif);
     }
-    // lo gets 127.0.0.1 and ::1 when it is set up (inetdev_event, init_loopback): in a fresh namespace it has never been.
-    if flow.dst.is_loopback() {
+    // lo gets 127.0.0.1 and ::1 when it is set up (inetdev_event, init_loopback): in a fresh namespace it has never been. What
+    // answers somebody else's loopback address has another source, and would only come to itself then.
+    if flow.dst.is_loopback() && flow.src.is_none_or(|src| src.is_loopback()) {
         return netns.links.iter().find(|link| link.is_loopback() && !link.is_up()).map(|link| link.index);
     }
     // The connected route of an address goes away when its device goes down, and comes back with it.
