@@ -167,7 +167,7 @@ impl Walk<'_> {
         let tuple = bare.tuple();
         let conntrack = match self.answered(netns, tuple) {
             Some(tracked) => Conntrack {
-                state: Some(CtState::Established),
+                state: Some(CtState::Established).filter(|_| !tracked.zoned),
                 mark: tracked.mark,
                 reply: Some(true),
                 dnat: Some(tracked.dnat),
@@ -175,6 +175,7 @@ impl Walk<'_> {
                 original: Some(tracked.binding.original),
                 destination_settled: true,
                 source_settled: true,
+                zoned: tracked.zoned,
             },
             // An answer whose question never passed here fits no connection (icmp_new, tcp_new).
             None if packet.is_reply() => Conntrack {
@@ -186,6 +187,7 @@ impl Walk<'_> {
                 original: None,
                 destination_settled: true,
                 source_settled: true,
+                zoned: false,
             },
             None => Conntrack {
                 state: Some(CtState::New),
@@ -196,6 +198,7 @@ impl Walk<'_> {
                 original: Some(tuple),
                 destination_settled: false,
                 source_settled: false,
+                zoned: false,
             },
         };
         Begun { tuple, conntrack }
@@ -391,7 +394,7 @@ impl Walk<'_> {
         }
         let snat = begun.tuple.source != tuple.source;
         let dnat = begun.tuple.destination != tuple.destination;
-        self.tracked.push(Tracked { netns, binding, snat, dnat, mark: None });
+        self.tracked.push(Tracked { netns, binding, snat, dnat, mark: None, zoned: begun.conntrack.zoned });
     }
 
     /// An answer's destination is rewritten back before it is routed.

@@ -41,6 +41,8 @@ pub struct Tracked {
     pub dnat: bool,
     /// Connection mark.
     pub mark: Option<u32>,
+    /// It was begun in a zone of connection tracking: whether an answer is looked for there is not known.
+    pub zoned: bool,
 }
 
 /// One prediction on its way.

@@ -53,6 +53,7 @@ pub fn parse(name: &str, options: &[String], version: IpVersion, into: &mut Vec<
         "CONNMARK" => mark(Field::CtMark, &argument, written, into),
         "NOTRACK" => into.push(Statement::Notrack),
         "CT" if has("--notrack") => into.push(Statement::Notrack),
+        "CT" if ["--zone", "--zone-orig", "--zone-reply"].into_iter().any(has) => into.push(Statement::Zone),
         "TTL" | "HL" => hop_limit(version, &argument, written, into),
         "NFQUEUE" | "QUEUE" => into.push(Statement::Queue { bypass: has("--queue-bypass") }),
         "LOG" | "NFLOG" | "ULOG" | "TRACE" | "TCPMSS" | "CHECKSUM" | "CLASSIFY" | "AUDIT" | "CT" | "SET" | "TEE"

@@ -228,12 +228,16 @@ fn mangle(json: &Json, text: impl Fn() -> String, into: &mut Vec<Statement>) {
         return;
     };
     let Parsed { expression, kinds, implies } = parse(key);
+    if key["ct"]["key"] == "zone" {
+        into.push(Statement::Zone);
+        return;
+    }
     let in_header = key.get("payload").is_some();
     let field = match expression {
         Expression::Field(field) => field,
         _ if in_header => Field::Other { text: super::text::expression(key) },
         _ => {
-            // Priorities, trace marks, zones, TCP options: nothing that decides the way.
+            // Priorities, trace marks, TCP options: nothing that decides the way.
             into.push(Statement::Inert { text: text() });
             return;
         }

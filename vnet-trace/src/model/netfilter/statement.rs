@@ -57,6 +57,9 @@ pub enum Statement {
     Nat(Nat),
     /// Takes the packet out of connection tracking, and goes on.
     Notrack,
+    /// Puts the packet into a zone of connection tracking (`ct zone set`, `CT --zone`): which connections are known there
+    /// is not in sight.
+    Zone,
     /// Adds to, updates or deletes from a set; goes on.
     SetUpdate {
         /// The set.

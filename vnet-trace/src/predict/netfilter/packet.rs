@@ -137,6 +137,8 @@ pub struct Conntrack {
     pub destination_settled: bool,
     /// Whether nat chains have already been asked about the source of this connection.
     pub source_settled: bool,
+    /// Whether a rule has put it into a zone of its own: what is known of the connection elsewhere does not count.
+    pub zoned: bool,
 }
 
 /// conntrack's states.

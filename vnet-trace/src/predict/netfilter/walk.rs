@@ -387,6 +387,14 @@ impl Walk<'_> {
                     }
                     self.effect(table, chain, rule, certain, Change::Untracked);
                 }
+                // A new packet is new in every zone; whether an answer is known in its zone depends on all rules that set one.
+                Statement::Zone => {
+                    self.packet.conntrack.zoned = true;
+                    if self.packet.conntrack.state != Some(CtState::New) || doubt.is_some() {
+                        self.packet.conntrack.state = None;
+                        self.packet.conntrack.reply = None;
+                    }
+                }
                 Statement::Mangle { field, value, mends_checksum } => {
                     if in_header(field) && self.case(table).value(&Expression::Field(field.clone())) == Reading::Absent
                     {
@@ -665,7 +673,7 @@ fn needs_conntrack(statement: &Statement) -> bool {
         Statement::Mangle { field, value, .. } => {
             asks_conntrack(&Expression::Field(field.clone())) || asks_conntrack(value)
         }
-        Statement::Nat(_) | Statement::Notrack | Statement::Unknown { .. } => true,
+        Statement::Nat(_) | Statement::Notrack | Statement::Zone | Statement::Unknown { .. } => true,
         Statement::Inert { text } => text.starts_with("CT") || text.starts_with("CONN") || text.starts_with("ct "),
         _ => false,
     }
