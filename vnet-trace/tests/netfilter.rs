@@ -286,14 +286,12 @@ fn firewalld_s_zones_decide_by_device() {
 
 #[test]
 fn what_is_known_of_a_connection_does_not_count_in_another_zone() {
-    let rules = nft(
-        r#"{"nftables": [
+    let rules = nft(r#"{"nftables": [
             {"table": {"family": "ip", "name": "t", "handle": 1}},
             {"chain": {"family": "ip", "table": "t", "name": "raw", "handle": 1,
                        "type": "filter", "hook": "prerouting", "prio": -300, "policy": "accept"}},
             {"rule": {"family": "ip", "table": "t", "chain": "raw", "handle": 2,
-                      "expr": [{"mangle": {"key": {"ct": {"key": "zone"}}, "value": 5}}]}}]}"#,
-    );
+                      "expr": [{"mangle": {"key": {"ct": {"key": "zone"}}, "value": 5}}]}}]}"#);
     let arrived = HookContext::ip(Hook::Prerouting, device("r1"), None);
     // A new packet is new in every zone.
     let mut packet = ping("10.0.1.2", "10.0.2.2");
