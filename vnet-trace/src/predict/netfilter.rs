@@ -22,6 +22,7 @@ mod read;
 mod walk;
 pub mod words;
 
+pub use command::nft_comment;
 pub use counters::counters_increased;
 pub use fix::narrow_fix;
 pub use mangle::in_ip_header;

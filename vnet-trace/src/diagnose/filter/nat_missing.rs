@@ -6,6 +6,7 @@ use crate::model::exchange::{Action, Decision, Fault, Leg, NearMiss, Role};
 use crate::model::id::Device;
 use crate::model::netfilter::{Backend, Hook};
 use crate::model::snapshot::LinkKind;
+use crate::predict::netfilter::nft_comment;
 use std::net::IpAddr;
 
 /// Whether this fault is it.
@@ -176,15 +177,11 @@ fn masquerade(
     let family = if source.is_ipv6() { "ip6" } else { "ip" };
     let (add, del) = match miss.map(|miss| &miss.rule) {
         Some(rule) if rule.backend == Backend::Nft => {
-            // A new rule gets its handle from the kernel: its comment is what it can be found by.
             let chain = format!("{} {} {}", rule.family.word(), rule.table, rule.chain);
-            (
-                format!("nft add rule {chain} oifname {out} {family} saddr {net} masquerade comment vnet-trace"),
-                format!(
-                    "sh -c 'nft delete rule {chain} handle \
-                     $(nft -a list chain {chain} | grep vnet-trace | grep -o \"[0-9]*$\")'"
-                ),
-            )
+            let label = format!("masquerade {}", net.replace('/', " prefix "));
+            let (comment, del) = nft_comment(&case.prefix(netns), &chain, &label);
+            let rule = format!("oifname {out} {family} saddr {net} masquerade {comment}");
+            (case.cmd(netns, &format!("nft add rule {chain} {rule}")), del)
         }
         other => {
             let program = match (other.map(|rule| rule.backend), source.is_ipv6()) {
@@ -194,14 +191,15 @@ fn masquerade(
                 (_, false) => "iptables",
             };
             let spec = format!("POSTROUTING -s {net} -o {out} -j MASQUERADE");
-            (format!("{program} -t nat -A {spec}"), format!("{program} -t nat -D {spec}"))
+            let [add, del] = ["-A", "-D"].map(|what| case.cmd(netns, &format!("{program} -t nat {what} {spec}")));
+            (add, del)
         }
     };
     fix(
         &format!("masquerade what leaves {out} from {net}"),
         Risk::ChangesPolicy,
-        vec![case.cmd(netns, &add)],
-        vec![case.cmd(netns, &del)],
+        vec![add],
+        vec![del],
         "the container engine or CNI plugin writes this rule: switch masquerading on there (Docker: com.docker.network.bridge.enable_ip_masquerade)",
     )
 }

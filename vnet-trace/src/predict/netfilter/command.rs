@@ -175,17 +175,23 @@ fn nft(place: &Place, narrow: Option<&Narrow>, prefix: &str) -> Change {
         Some(narrow) => nft_match(narrow),
         None => ("ct state established,related".to_owned(), "replies".to_owned()),
     };
-    // The comment is how undo finds the rule: nft names rules by a handle that is not known beforehand.
-    let comment = format!("vnet-trace: {label}");
-    let rule = format!("{conditions} counter accept comment '\"{comment}\"'");
+    let (comment, undo) = nft_comment(prefix, &location, &label);
+    let rule = format!("{conditions} counter accept {comment}");
     let command = match (place.position, handle) {
         (_, Some(handle)) => format!("{prefix}nft insert rule {location} position {handle} {rule}"),
         (Some(_), None) => format!("{prefix}nft insert rule {location} {rule}"),
         (None, None) => format!("{prefix}nft add rule {location} {rule}"),
     };
+    Change { command, undo }
+}
+
+/// The comment of a rule that is added to a chain, and the command that deletes the rule by it: nft names rules by a handle
+/// that is not known beforehand. The label holds no `/`.
+pub fn nft_comment(prefix: &str, location: &str, label: &str) -> (String, String) {
+    let comment = format!("vnet-trace: {label}");
     let find =
         format!("{prefix}nft -a list chain {location} | sed -n 's/.*comment \"{comment}\" # handle //p' | head -n 1");
-    Change { command, undo: format!("{prefix}nft delete rule {location} handle $({find})") }
+    (format!("comment '\"{comment}\"'"), format!("{prefix}nft delete rule {location} handle $({find})"))
 }
 
 fn nft_match(narrow: &Narrow) -> (String, String) {
