@@ -49,6 +49,14 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
+/// The revision of the workspace as git names it, with a mark if files differ from it.
+pub fn revision() -> String {
+    let mut git = Command::new("git");
+    git.current_dir(workspace()).args(["describe", "--always", "--dirty", "--exclude=*"]).stderr(Stdio::null());
+    let text = git.output().ok().filter(|done| done.status.success()).map(|done| done.stdout);
+    text.map_or_else(|| "no revision".to_owned(), |text| String::from_utf8_lossy(&text).trim().to_owned())
+}
+
 /// The command line, on standard error, as one would type it.
 pub fn say(command: &Command) {
     eprintln!("+ {}", words(command));

@@ -14,19 +14,27 @@ mod machine;
 mod matrix;
 mod userland;
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
+use kernel::Kernel;
 use machine::{Accelerator, End, Machine};
 use matrix::{Came, Cell, Measure};
 
 /// Oldest to newest: a long-term kernel of each age, and the newest.
 const ALL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.2"];
+
+/// What the program chooses by itself, and then with ever fewer eyes. All five kernels allow fentry, so that it is what is
+/// chosen; the page of the matrix says so for each.
+const TIERS: [&str; 4] = ["default", "kprobe", "tracepoint", "capture"];
 
 /// A lab of each kind: silent loss, reported loss, filter, bridge, tunnel, IPv6, healthy.
 const SUBSET: &[&str] = &[
@@ -49,8 +57,9 @@ const MEASURE: &str = r#"
 import json, resource, subprocess, sys
 asked = subprocess.run(["vnet-trace", "ping", "--json", "-c", "1", "127.0.0.1"], capture_output=True)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-ready = json.loads(asked.stdout)["timing_ms"]["ready"]
-json.dump({"ready_ms": ready, "peak_kb": peak}, open(sys.argv[1], "w"))
+answer = json.loads(asked.stdout)
+ready = answer["timing_ms"]["ready"]
+json.dump({"ready_ms": ready, "peak_kb": peak, "tier": answer["sight"]["tier"]}, open(sys.argv[1], "w"))
 "#;
 
 /// An emulated processor is ten to thirty times slower than a real one: so many times longer its labs may take.
@@ -63,13 +72,13 @@ const SLOW: u32 = 10;
 pub struct Args {
     /// Kernels, such as 5.10 or 7.2; without any, the oldest and the newest
     kernels: Vec<String>,
-    /// All kernels: 5.10, 6.1, 6.12, 6.18, 7.2
-    #[arg(long, conflicts_with = "kernels")]
+    /// The whole matrix: all kernels (5.10, 6.1, 6.12, 6.18, 7.2) with all tiers, and nothing kept of earlier runs
+    #[arg(long, conflicts_with_all = ["kernels", "labs"])]
     all: bool,
     /// Labs to run, by id; without this all
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     labs: Vec<String>,
-    /// The eyes to use: fentry, kprobe, tracepoint, capture; without this what the program chooses
+    /// The eyes to use: default (what the program chooses), fentry, kprobe, tracepoint, capture
     #[arg(long, value_delimiter = ',', value_name = "TIER,…")]
     tiers: Vec<String>,
     /// Try each lab's own fix as well
@@ -82,8 +91,11 @@ pub struct Args {
     #[arg(long)]
     table: bool,
     /// Labs at a time in each machine: they mostly wait
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 4)]
     jobs: u16,
+    /// Machines at a time; without this one for each processor
+    #[arg(long, value_name = "N")]
+    machines: Option<NonZeroUsize>,
     /// Use the quickly built program: slower there
     #[arg(long)]
     dev: bool,
@@ -105,10 +117,24 @@ pub struct Args {
 }
 
 impl Args {
+    fn tiers(&self) -> Vec<String> {
+        let owned = |tiers: &[&str]| tiers.iter().map(|tier| (*tier).to_owned()).collect();
+        match (self.tiers.is_empty(), self.all) {
+            (false, _) => self.tiers.clone(),
+            (true, true) => owned(&TIERS),
+            (true, false) => owned(&TIERS[..1]),
+        }
+    }
+
+    /// An emulated machine keeps one processor busy.
+    fn machines(&self) -> Result<NonZeroUsize> {
+        self.machines.map_or_else(|| std::thread::available_parallelism().context("how many processors are there?"), Ok)
+    }
+
     /// What CI has time for.
     pub fn oldest_and_newest() -> Self {
         let labs = SUBSET.iter().map(|lab| (*lab).to_owned()).collect();
-        Self { labs, dev: true, jobs: 2, timeout: 1200, ..Self::default() }
+        Self { labs, dev: true, jobs: 4, timeout: 1200, ..Self::default() }
     }
 }
 
@@ -132,49 +158,129 @@ pub fn run(args: &Args) -> Result<()> {
     let own = folder.join(format!("userland-{}", std::process::id()));
     let userland = userland::archive(&own, &program, &args.with)?;
 
-    let mut failed = Vec::new();
+    let accelerator = Accelerator::choose(&folder, &kernel::get(&folder, kernels[0])?, &userland)?;
+    let mut guests = VecDeque::new();
     for series in kernels {
         let kernel = kernel::get(&folder, series)?;
-        let machine = Machine {
-            kernel: &kernel,
-            userland: &userland,
-            accelerator: Accelerator::choose(&folder, &kernel, &userland)?,
-            folder: folder.join("run").join(series),
-            script: script(args)?,
-            timeout: args.timeout,
-            verbose: args.verbose,
-        };
-        let end = machine.run()?;
-        let good = matches!(end.end, End::Good);
-        if let End::Bad(why) = &end.end {
-            failed.push(format!("{series}: {why}"));
-        }
-        if !args.command.is_empty() {
-            print!("{}", end.output);
-            let result = if good { "pass" } else { "fail" };
-            println!("vm {series} release={} result={result} seconds={:.0}", kernel.release, end.seconds);
-            continue;
-        }
-        for (tier, mut cell) in cells(&end.results)? {
-            cell.release.clone_from(&kernel.release);
-            matrix::keep(&folder, series, &tier, &cell)?;
-            let unexpected = matrix::judge(series, &tier, &cell)?;
-            let result = if good && unexpected.is_empty() { "pass" } else { "fail" };
-            println!("{}", line(series, &tier, &cell, result, end.seconds)?);
-            for (lab, run) in cell.labs.iter().filter(|(_, run)| run.came != Came::Right) {
-                println!("   {}: {lab}: {}", format!("{:?}", run.came).to_lowercase(), run.why);
-            }
-            failed.extend(unexpected.into_iter().map(|what| format!("{series}, {tier}: {what}")));
+        if args.command.is_empty() {
+            guests.extend(args.tiers().into_iter().map(|tier| Guest {
+                kernel: kernel.clone(),
+                series,
+                tier: Some(tier),
+            }));
+        } else {
+            guests.push_back(Guest { kernel, series, tier: None });
         }
     }
+    // Those with the fewest eyes are the quickest: last, no processor waits long for another.
+    guests
+        .make_contiguous()
+        .sort_by_key(|guest| TIERS.iter().position(|tier| guest.tier.as_ref().is_some_and(|own| own == tier)));
+    if args.all {
+        matrix::forget(&folder)?;
+    }
+    let count = guests.len();
+    let began = Instant::now();
+    let revision = shell::revision();
+    let place = Place { args, folder: &folder, userland: &userland, accelerator, revision: revision.clone() };
+    let failed = side_by_side(args.machines()?, guests, |guest| place.visit(&guest));
     std::fs::remove_dir_all(&own)?;
     if args.all {
+        let run = matrix::Whole {
+            seconds: began.elapsed().as_secs_f64(),
+            machines: args.machines()?.get(),
+            cells: count,
+            revision,
+        };
+        matrix::keep_whole(&folder, &run)?;
         matrix::write(&folder)?;
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));
     }
     Ok(())
+}
+
+/// One machine that is to be booted: it runs the labs with one tier, or, without a tier, a command.
+struct Guest<'a> {
+    kernel: Kernel,
+    series: &'a str,
+    tier: Option<String>,
+}
+
+/// What all guests share.
+struct Place<'a> {
+    args: &'a Args,
+    folder: &'a Path,
+    userland: &'a PathBuf,
+    accelerator: Accelerator,
+    revision: String,
+}
+
+/// Lets so many workers do the work; gives what failed, in the order in which it ended.
+fn side_by_side<T: Send>(
+    workers: NonZeroUsize,
+    work: VecDeque<T>,
+    visit: impl Fn(T) -> Result<Vec<String>> + Sync,
+) -> Vec<String> {
+    let work = Mutex::new(work);
+    let failed = Mutex::new(Vec::new());
+    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let one = || {
+        while let Some(guest) = next() {
+            let found = visit(guest).unwrap_or_else(|error| vec![format!("{error:#}")]);
+            failed.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers.get() {
+            scope.spawn(one);
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Place<'_> {
+    /// Boots a guest and waits for its end; keeps and prints what came of it. Gives what is not as it should be.
+    fn visit(&self, guest: &Guest<'_>) -> Result<Vec<String>> {
+        let Guest { kernel, series, tier } = guest;
+        let name = tier.as_ref().map_or_else(|| (*series).to_owned(), |tier| format!("{series}-{tier}"));
+        let machine = Machine {
+            kernel,
+            userland: self.userland,
+            accelerator: self.accelerator,
+            folder: self.folder.join("run").join(name),
+            script: script(self.args, tier.as_deref())?,
+            timeout: self.args.timeout,
+            verbose: self.args.verbose,
+        };
+        let end = machine.run()?;
+        let mut failed = Vec::new();
+        if let End::Bad(why) = &end.end {
+            failed.push(format!("{series}: {why}"));
+        }
+        let Some(tier) = tier else {
+            let result = if failed.is_empty() { "pass" } else { "fail" };
+            println!("{}vm {series} release={} result={result} seconds={:.0}", end.output, kernel.release, end.seconds);
+            return Ok(failed);
+        };
+        let mut cell = cell(&end.results, tier).with_context(|| format!("{series}, {tier}"))?;
+        cell.release.clone_from(&kernel.release);
+        cell.seconds = end.seconds;
+        for run in cell.labs.values_mut() {
+            run.revision.clone_from(&self.revision);
+        }
+        matrix::keep(self.folder, series, tier, &cell)?;
+        let unexpected = matrix::judge(series, tier, &cell)?;
+        failed.extend(unexpected.into_iter().map(|what| format!("{series}, {tier}: {what}")));
+        let result = if failed.is_empty() { "pass" } else { "fail" };
+        let mut text = line(series, tier, &cell, result, end.seconds)?;
+        for (lab, run) in cell.labs.iter().filter(|(_, run)| run.came != Came::Right) {
+            write!(text, "\n   {}: {lab}: {}", format!("{:?}", run.came).to_lowercase(), run.why)?;
+        }
+        println!("{text}");
+        Ok(failed)
+    }
 }
 
 /// The line for scripts.
@@ -195,11 +301,8 @@ fn line(series: &str, tier: &str, cell: &Cell, result: &str, seconds: f64) -> Re
 }
 
 /// What the guest's bash does. Its exit code is the verdict of the run; /out comes back.
-fn script(args: &Args) -> Result<String> {
-    if !args.command.is_empty() {
-        return Ok(args.command.join(" "));
-    }
-    let tiers = if args.tiers.is_empty() { vec!["default".to_owned()] } else { args.tiers.clone() };
+fn script(args: &Args, tier: Option<&str>) -> Result<String> {
+    let Some(tier) = tier else { return Ok(args.command.join(" ")) };
     let labs = if args.labs.is_empty() { "--all".to_owned() } else { args.labs.join(" ") };
     let fix = if args.own_fix {
         "--own-fix"
@@ -209,40 +312,28 @@ fn script(args: &Args) -> Result<String> {
         ""
     };
     let mut script = String::from("failed=0\n");
-    for tier in tiers {
-        let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
-        let jobs = args.jobs;
-        let run =
-            format!("{environment}vnet-trace lab run {fix} --slow {SLOW} --jobs {jobs} -o /out/{tier}.json {labs}");
-        // The labs' own failures are in the report; only a run that came to nothing is the script's.
-        writeln!(script, "{run}\ncase $? in 0|1|77) ;; *) failed=1;; esac")?;
-        // One question on an otherwise idle machine: when it asks, and its peak memory.
-        writeln!(script, "{environment}python3 -c '{MEASURE}' /out/{tier}.measure")?;
-    }
+    let environment = if tier == "default" { String::new() } else { format!("VNET_TRACE_TIER={tier} ") };
+    let jobs = args.jobs;
+    let run = format!("{environment}vnet-trace lab run {fix} --slow {SLOW} --jobs {jobs} -o /out/{tier}.json {labs}");
+    // The labs' own failures are in the report; only a run that came to nothing is the script's.
+    writeln!(script, "{run}\ncase $? in 0|1|77) ;; *) failed=1;; esac")?;
+    // One question on an otherwise idle machine: when it asks, and its peak memory.
+    writeln!(script, "{environment}python3 -c '{MEASURE}' /out/{tier}.measure")?;
     script += "exit $failed\n";
     Ok(script)
 }
 
-/// tier → what its labs came to, from the reports that came back.
-fn cells(results: &Path) -> Result<BTreeMap<String, Cell>> {
-    let mut cells = BTreeMap::new();
-    for entry in std::fs::read_dir(results).context("nothing came back")? {
-        let path = entry?.path();
-        let (Some(tier), true) = (path.file_stem(), path.extension().is_some_and(|ending| ending == "json")) else {
-            continue;
-        };
-        let reports: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(&path)?)
-            .with_context(|| format!("{} is no report", path.display()))?;
-        // Without Python there, nothing was measured.
-        let measure = std::fs::read(path.with_extension("measure"))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_else(Measure::default);
-        let labs = reports.iter().map(matrix::read).collect();
-        cells.insert(tier.to_string_lossy().into_owned(), Cell { release: String::new(), measure, labs });
-    }
-    if cells.is_empty() {
-        bail!("the machine gave no reports");
-    }
-    Ok(cells)
+/// What the labs came to with one tier, from the reports that came back.
+fn cell(results: &Path, tier: &str) -> Result<Cell> {
+    let path = results.join(tier).with_extension("json");
+    let text = std::fs::read(&path).context("the machine gave no reports")?;
+    let reports: Vec<serde_json::Value> =
+        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))?;
+    // Without Python there, nothing was measured.
+    let measure = std::fs::read(path.with_extension("measure"))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let labs = reports.iter().map(matrix::read).collect();
+    Ok(Cell { measure, labs, ..Cell::default() })
 }

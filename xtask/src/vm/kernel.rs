@@ -50,6 +50,7 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// A kernel that can be booted.
+#[derive(Clone)]
 pub struct Kernel {
     /// As `uname -r` says.
     pub release: String,

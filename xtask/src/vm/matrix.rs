@@ -1,8 +1,8 @@
 //! The matrix of labs × kernels × tiers: what is kept of each run, what is expected of it, and the page that shows it.
 //!
-//! Every run leaves its reports under `target/vm/matrix`, a lab's newest in place of its older one, so that the matrix can
-//! be put together from runs that take hours on an emulated processor. `tests/kernels.toml` lists what a kernel or a tier
-//! cannot tell; `tests/kernels.md` shows what was run.
+//! Every run leaves its reports under `target/vm/matrix`, a lab's newest in place of its older one; a run of the whole begins
+//! anew. `tests/kernels.toml` lists what a kernel or a tier cannot tell; `tests/kernels.md` shows what was run, with which
+//! revision of the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -42,6 +42,9 @@ pub struct Run {
     pub grade: String,
     /// Wall-clock time.
     pub seconds: f64,
+    /// The revision of the program and of the lab.
+    #[serde(default)]
+    pub revision: String,
 }
 
 /// What the tool needs on that kernel with that tier, on an idle host.
@@ -51,6 +54,8 @@ pub struct Measure {
     pub ready_ms: Option<f64>,
     /// Peak memory in kilobytes.
     pub peak_kb: Option<u64>,
+    /// The best tier that it had.
+    pub tier: Option<String>,
 }
 
 /// Everything about one kernel and tier.
@@ -58,11 +63,27 @@ pub struct Measure {
 pub struct Cell {
     /// The kernel's own name.
     pub release: String,
-    /// The tier that the tool really had.
+    /// One question on an idle machine.
     #[serde(default)]
     pub measure: Measure,
+    /// The machine's newest run, from its start to its end.
+    #[serde(default)]
+    pub seconds: f64,
     /// Lab → its newest run.
     pub labs: BTreeMap<String, Run>,
+}
+
+/// A run of everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Whole {
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// Machines at a time.
+    pub machines: usize,
+    /// Kernels times tiers.
+    pub cells: usize,
+    /// The revision of the program and of the labs.
+    pub revision: String,
 }
 
 /// A line of `tests/kernels.toml`.
@@ -110,7 +131,8 @@ pub fn read(report: &serde_json::Value) -> (String, Run) {
     };
     let milliseconds = report["phases"].as_array().into_iter().flatten().filter_map(|phase| phase["ms"].as_f64());
     let seconds = milliseconds.sum::<f64>() / 1000.0;
-    (text(&report["id"]), Run { came, why, grade: text(&report["given"]["primary"]["grade"]), seconds })
+    let grade = text(&report["given"]["primary"]["grade"]);
+    (text(&report["id"]), Run { came, why, grade, seconds, revision: String::new() })
 }
 
 /// A list of strings or of misses, in one line.
@@ -141,11 +163,31 @@ pub fn keep(folder: &Path, series: &str, tier: &str, new: &Cell) -> Result<()> {
     cell.release.clone_from(&new.release);
     cell.measure.ready_ms = new.measure.ready_ms.or(cell.measure.ready_ms);
     cell.measure.peak_kb = new.measure.peak_kb.or(cell.measure.peak_kb);
+    cell.measure.tier = new.measure.tier.clone().or(cell.measure.tier);
+    cell.seconds = new.seconds;
     cell.labs.extend(new.labs.clone());
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
     std::fs::write(&path, serde_json::to_vec_pretty(&cell)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn whole_file(folder: &Path) -> PathBuf {
+    folder.join("matrix/whole")
+}
+
+/// Forgets what is kept, for a run of everything.
+pub fn forget(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder.join("matrix")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot forget earlier runs"),
+        _ => Ok(()),
+    }
+}
+
+/// Notes that everything was run.
+pub fn keep_whole(folder: &Path, whole: &Whole) -> Result<()> {
+    let path = whole_file(folder);
+    std::fs::write(&path, serde_json::to_vec(whole)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What is not as `tests/kernels.toml` says: answers that should be right and are not, and lines that have grown stale.
@@ -183,12 +225,95 @@ fn lab_names() -> Result<BTreeSet<String>> {
     Ok(entries.filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned())).collect())
 }
 
+const HEAD: &str = "\
+# Labs on other kernels
+
+Written by `cargo xtask vm --table`, and at the end of `cargo xtask vm --all`, from the runs in QEMU. `default` is what the
+program chooses by itself; the others are the best that it was allowed. Times are of emulated processors without KVM, of which
+each machine has one. A lab that is *unfit* got the right answer, and something around it failed. A lab that was run more than
+once counts with its newest run. Labs that were not run on a kernel are not claimed.
+
+";
+
+/// A line for each kernel and tier.
+fn table_of_runs(page: &mut String, cells: &[(String, String, Cell)], total: usize) -> Result<()> {
+    writeln!(
+        page,
+        "| kernel | tier | revision | run of {total} | right | undecided | wrong | unfit | skipped | machine, s | ready, ms | \
+         peak memory, MB |"
+    )?;
+    writeln!(page, "|{}", "---|".repeat(12))?;
+    for (_, tier, cell) in cells {
+        let count = |came: Came| cell.labs.values().filter(|run| run.came == came).count();
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+        let ready = or_dash(cell.measure.ready_ms.map(|ms| format!("{ms:.0}")));
+        let peak = or_dash(cell.measure.peak_kb.map(|kb| format!("{:.1}", kb as f64 / 1024.0)));
+        let chosen = cell.measure.tier.as_ref().filter(|chosen| *chosen != tier);
+        let tier = chosen.map_or_else(|| tier.clone(), |chosen| format!("{tier}: {chosen}"));
+        let revisions: BTreeSet<&str> = cell.labs.values().map(|run| run.revision.as_str()).collect();
+        writeln!(
+            page,
+            "| {} | {tier} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {ready} | {peak} |",
+            cell.release,
+            revisions.into_iter().collect::<Vec<_>>().join(", "),
+            cell.labs.len(),
+            count(Came::Right),
+            count(Came::Undecided),
+            count(Came::Wrong),
+            count(Came::Unfit),
+            count(Came::Skipped),
+            cell.seconds,
+        )?;
+    }
+    Ok(())
+}
+
+/// A line for each lab, a column for each kernel, and in it a letter for each tier.
+fn table_of_labs(page: &mut String, cells: &[(String, String, Cell)]) -> Result<()> {
+    let mut kernels: Vec<&str> = cells.iter().map(|(series, ..)| series.as_str()).collect();
+    kernels.dedup();
+    writeln!(
+        page,
+        "\n## Each lab\n\nA letter for each of default, kprobe, tracepoint, capture: **W**itnessed, **D**educed, **S**uspected for a \
+         right cause, by its grade; **h**ealthy, and said so;\n**u**ndecided, **x** wrong, **!** unfit, **-** skipped, **.** not run.\n"
+    )?;
+    writeln!(page, "| lab | {} |\n|---|{}", kernels.join(" | "), "---|".repeat(kernels.len()))?;
+    let labs: BTreeSet<&String> = cells.iter().flat_map(|(.., cell)| cell.labs.keys()).collect();
+    for lab in labs {
+        let letters = kernels.iter().map(|kernel| {
+            let run = |wanted: &&str| {
+                let cell = cells.iter().find(|(series, tier, _)| series == kernel && tier == wanted);
+                cell.and_then(|(.., cell)| cell.labs.get(lab))
+            };
+            super::TIERS.iter().map(|tier| run(tier).map_or('.', letter)).collect::<String>()
+        });
+        writeln!(page, "| {lab} | `{}` |", letters.collect::<Vec<_>>().join("` | `"))?;
+    }
+    Ok(())
+}
+
+fn letter(run: &Run) -> char {
+    match (run.came, run.grade.as_str()) {
+        (Came::Right, "witnessed") => 'W',
+        (Came::Right, "deduced") => 'D',
+        (Came::Right, "suspected") => 'S',
+        (Came::Right, _) => 'h',
+        (Came::Undecided, _) => 'u',
+        (Came::Wrong, _) => 'x',
+        (Came::Unfit, _) => '!',
+        (Came::Skipped, _) => '-',
+    }
+}
+
 /// Writes `tests/kernels.md` from what is kept.
 pub fn write(folder: &Path) -> Result<()> {
     let total = lab_names()?.len();
     let mut cells: Vec<(String, String, Cell)> = Vec::new();
     for entry in std::fs::read_dir(folder.join("matrix")).context("nothing was run yet")? {
         let path = entry?.path();
+        if path.extension().is_none_or(|ending| ending != "json") {
+            continue;
+        }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let Some((series, tier)) = name.split_once('-') else { continue };
         let cell = serde_json::from_slice(&std::fs::read(&path)?)
@@ -196,36 +321,20 @@ pub fn write(folder: &Path) -> Result<()> {
         cells.push((series.to_owned(), tier.to_owned(), cell));
     }
     let age = |series: &str| -> Vec<u32> { series.split('.').filter_map(|part| part.parse().ok()).collect() };
-    cells.sort_by_key(|(series, tier, _)| (age(series), tier.clone()));
+    let rank = |tier: &str| super::TIERS.iter().position(|one| *one == tier);
+    cells.sort_by_key(|(series, tier, _)| (age(series), rank(tier)));
 
-    let mut page = String::from(
-        "# Labs on other kernels\n\nWritten by `cargo xtask vm --table` (and at the end of `cargo xtask vm --all`) from the runs \
-         in QEMU. `default` is the tier that the program\nchooses by itself. Times are of an emulated processor without KVM. \
-         A lab that is *unfit* got the right answer, and something around it failed.\n\
-         A lab that was run more than once counts with its newest run only: rows mix revisions of the program and of the labs,\nand hide what failed before. Labs that were not run on a kernel are not claimed.\n\n",
-    );
-    writeln!(
-        page,
-        "| kernel | tier | run of {total} | right | undecided | wrong | unfit | skipped | labs' time, s | ready, ms | peak memory, MB |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|---|---|---|---|---|")?;
-    for (_, tier, cell) in &cells {
-        let count = |came: Came| cell.labs.values().filter(|run| run.came == came).count();
-        let time: f64 = cell.labs.values().map(|run| run.seconds).sum();
-        let ready = cell.measure.ready_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.0}"));
-        let peak = cell.measure.peak_kb.map_or_else(|| "–".to_owned(), |kb| format!("{:.1}", kb as f64 / 1024.0));
+    let mut page = String::from(HEAD);
+    if let Ok(text) = std::fs::read(whole_file(folder)) {
+        let Whole { seconds, machines, cells, revision } = serde_json::from_slice(&text)?;
+        let minutes = seconds / 60.0;
         writeln!(
             page,
-            "| {} | {tier} | {} | {} | {} | {} | {} | {} | {time:.0} | {ready} | {peak} |",
-            cell.release,
-            cell.labs.len(),
-            count(Came::Right),
-            count(Came::Undecided),
-            count(Came::Wrong),
-            count(Came::Unfit),
-            count(Came::Skipped),
+            "The whole was last run at {revision}: {cells} machines, {machines} at a time, {minutes:.0} minutes. Rows with other \
+             revisions were run again since.\n"
         )?;
     }
+    table_of_runs(&mut page, &cells, total)?;
     for (title, came) in
         [("Wrong", Came::Wrong), ("Undecided", Came::Undecided), ("Unfit", Came::Unfit), ("Skipped", Came::Skipped)]
     {
@@ -245,6 +354,7 @@ pub fn write(folder: &Path) -> Result<()> {
             writeln!(page, "| {lab} | {} | {why} |", places.join(", "))?;
         }
     }
+    table_of_labs(&mut page, &cells)?;
     let path = shell::workspace().join("tests/kernels.md");
     std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
