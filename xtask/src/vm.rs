@@ -27,7 +27,7 @@ use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
 use kernel::Kernel;
 use machine::{Accelerator, End, Machine};
-use matrix::{Came, Cell, Measure};
+use matrix::{Came, Cell};
 
 /// Oldest to newest: a long-term kernel of each age, and the newest.
 const ALL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.2"];
