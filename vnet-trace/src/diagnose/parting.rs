@@ -163,7 +163,7 @@ fn vanished(case: &Case<'_>, journey: &Journey, part: &Part) -> Parting {
     let suspects: Vec<String> =
         between.iter().map(|(place, opaque)| format!("{} at {}", word(opaque), case.at(place))).collect();
     match suspects.as_slice() {
-        [] => text.push_str("; nothing is known in between that could have dropped it"),
+        [] => text.push_str("; nothing in the configuration in between drops it"),
         [only] => text.push_str(&format!(": {only} is the only thing in between that is not modelled")),
         several => text.push_str(&format!("; in between are {}, which are not modelled", several.join(" and "))),
     }

@@ -37,6 +37,7 @@ pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
         if let Some(fault) = beyond_sight(case, journey) {
             return (Some(fault), leads);
         }
+        leads.extend(upcall_lost(case, journey));
         leads.extend(unread(case, journey, &part));
         leads.push(lead(case, journey, &part));
         return (None, leads);
@@ -223,7 +224,8 @@ pub(super) fn opaques<'a>(journey: &'a Journey, part: &Part) -> Vec<(Place, &'a 
         .collect()
 }
 
-/// What an opaque thing does to a packet that it drops.
+/// What an opaque thing does to a packet that it drops. None of a switch that can't be read: that no flow matches would be a
+/// guess, and to add one might open what a flow forbids.
 fn decision_of(opaque: &Opaque) -> Option<Decision> {
     Some(match opaque {
         Opaque::Xdp { id, .. } => Decision::Xdp { id: Some(*id) },
@@ -238,7 +240,7 @@ fn decision_of(opaque: &Opaque) -> Option<Decision> {
             bridged: false,
             certain: false,
         },
-        Opaque::Switch { bridge } => Decision::Ovs { bridge: bridge.clone(), flow: None, vlan_port: None },
+        Opaque::Switch { .. } => return None,
         Opaque::Outside => Decision::RemoteSilent,
     })
 }
@@ -248,7 +250,7 @@ fn by_opaque(case: &Case<'_>, journey: &Journey, part: &Part, leads: &mut Vec<St
     let found = opaques(journey, part);
     match found.as_slice() {
         [] => None,
-        [(place, opaque)] => {
+        [(place, opaque)] if decision_of(opaque).is_some() => {
             let function = match opaque {
                 Opaque::Xdp { .. } => "do_xdp_generic",
                 Opaque::Tc { ingress: true, .. } => "__netif_receive_skb_core",
@@ -259,8 +261,8 @@ fn by_opaque(case: &Case<'_>, journey: &Journey, part: &Part, leads: &mut Vec<St
             let place = Place { function: Some(function.to_owned()), ..place.clone() };
             Some(fault(journey, place, decision_of(opaque)?))
         }
-        several => {
-            for (place, opaque) in several {
+        suspects => {
+            for (place, opaque) in suspects {
                 leads.push(format!("{} at {} may have dropped it", word(opaque), case.at(place)));
             }
             None
@@ -317,6 +319,21 @@ fn is_refusal(error: &PingError) -> bool {
     error.is_refusal() || matches!((error.icmp, error.offender), (Some((3, 3) | (1, 4)), _))
 }
 
+/// The packet had no flow in the kernel, and could not be handed up to Open vSwitch's daemon: where an upcall fails, and only
+/// there, `ovs_dp_process_packet` (net/openvswitch/datapath.c) drops it. Nobody listens, or the daemon does not keep up.
+fn upcall_lost(case: &Case<'_>, journey: &Journey) -> Option<String> {
+    let dropped = steps(case, journey.role, journey.leg).into_iter().find(|step| {
+        matches!(&step.action, Action::Dropped { location: Some(location), .. } if location == "ovs_dp_process_packet")
+    })?;
+    let place = Place { netns: dropped.netns, device: dropped.device, function: None };
+    Some(format!(
+        "the kernel dropped {} at {}, where Open vSwitch hands it up to ovs-vswitchd for want of a flow: see whether \
+         ovs-vswitchd runs, and whether `lost` grows in `ovs-dpctl show`",
+        case.packet_name(journey.role),
+        case.at(&place)
+    ))
+}
+
 /// What was not read of the namespaces in which it vanished.
 fn unread(case: &Case<'_>, journey: &Journey, part: &Part) -> Vec<String> {
     let end = part.to.min(journey.steps.len());
@@ -350,5 +367,65 @@ fn lead(case: &Case<'_>, journey: &Journey, part: &Part) -> String {
             format!("{packet} was not even seen at {}, the first device on its way", case.place_name(next))
         }
         (None, None) => format!("{packet} was not seen"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::bench::World;
+    use crate::model::exchange::Exchange;
+    use crate::model::ovs::{OvsBridge, OvsInterface, OvsPort};
+
+    /// `a/eth0` and `b/eth0` behind the ports `./p1` and `./p2` of an Open vSwitch bridge whose flows can't be read.
+    fn unreadable_switch() -> World {
+        let world = World::new()
+            .veth("./p1", "a/eth0")
+            .veth("./p2", "b/eth0")
+            .address("a/eth0", "10.0.0.1/24")
+            .address("b/eth0", "10.0.0.2/24")
+            .ask("a", "10.0.0.2");
+        let ports = [("p1", 1), ("p2", 2)].map(|(name, ofport)| {
+            let device = Some(world.device(&format!("./{name}")));
+            let interface =
+                OvsInterface { name: name.to_owned(), device, ofport: Some(ofport), ..OvsInterface::default() };
+            OvsPort { name: name.to_owned(), interfaces: vec![interface], ..OvsPort::default() }
+        });
+        let bridge =
+            OvsBridge { name: "br".to_owned(), flows_unread: true, ports: ports.into(), ..OvsBridge::default() };
+        world.machine(|snapshot| snapshot.ovs.push(bridge))
+    }
+
+    #[test]
+    fn a_switch_that_cannot_be_read_is_a_lead_and_no_cause() {
+        unreadable_switch().look(|case| {
+            let journey = case.predicted.with_role(Role::ArpRequest, Leg::Forward).next().expect("asks by ARP");
+            let part = Part { from: 0, to: journey.steps.len(), last: None };
+            assert_eq!(opaques(journey, &part).len(), 1);
+            let mut leads = Vec::new();
+            assert_eq!(by_opaque(case, journey, &part, &mut leads), None);
+            assert_eq!(leads, ["Open vSwitch bridge br at p1 may have dropped it"]);
+        });
+    }
+
+    #[test]
+    fn a_packet_that_was_not_taken_up_to_the_daemon_is_told() {
+        let world = unreadable_switch();
+        let port = world.device("./p1");
+        let lead = |location: &str| {
+            world.look(|case| {
+                let mut journey =
+                    case.predicted.with_role(Role::ArpRequest, Leg::Forward).next().expect("asks by ARP").clone();
+                let action = Action::Dropped { reason: None, location: Some(location.to_owned()) };
+                let (netns, device) = (port.netns, Some(port.ifindex));
+                journey.steps.push(Step { time: None, netns, device, action, sources: Vec::new() });
+                let observed = Exchange { journeys: vec![journey.clone()], ..Exchange::default() };
+                upcall_lost(&Case { observed: &observed, ..*case }, &journey)
+            })
+        };
+        assert!(
+            lead("ovs_dp_process_packet").is_some_and(|lead| lead.contains("at p1, where Open vSwitch hands it up"))
+        );
+        assert_eq!(lead("do_execute_actions"), None);
     }
 }
