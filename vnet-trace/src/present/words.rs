@@ -236,6 +236,10 @@ pub fn phrase(names: Names<'_>, recording: &Recording, step: &Step) -> Option<St
             (None, Some(location)) => format!("dropped in {location}"),
             (None, None) => "dropped".to_owned(),
         },
+        // It frees what an upcall has taken, and nothing else (net/openvswitch/datapath.c).
+        Action::Consumed { location: Some(location) } if location == "ovs_dp_process_packet" => {
+            "up to ovs-vswitchd for want of a flow".to_owned()
+        }
         Action::Consumed { location: Some(location) } => format!("used up in {location}"),
         Action::Consumed { location: None } => "used up".to_owned(),
     })
