@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::collect::connect::Caller;
@@ -36,6 +37,7 @@ use crate::reconstruct::reconstruct;
 
 mod decide;
 mod foretell;
+mod strangers;
 mod vanished;
 
 pub use foretell::{Foretelling, Survey, foretell, foretell_recorded, survey};
@@ -313,9 +315,6 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         sight.probes = probes.reports().iter().map(kernel::decode::sight).collect();
     }
     let ready = begun.elapsed();
-    let by_inode: BTreeMap<u32, NetnsId> =
-        taken.snapshot.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
-    let number = |inode: u32| by_inode.get(&inode).copied();
     let mut recording = Recording {
         tool: concat!("vnet-trace ", env!("CARGO_PKG_VERSION")).to_owned(),
         kernel: nix::sys::utsname::uname()
@@ -326,15 +325,10 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
     };
     // What would be said if this were all: nothing more has to be waited for once it is more than a suspicion.
     let decisive = |ping: &PingOutcome, records: &[KernelRecord]| {
-        let mut names = kernel::decode::Names { netns: &number, symbol: &mut |_| None };
         let mut frames = capture.as_ref().map(|capture| capture.frames(0)).unwrap_or_default();
         frames.sort_by_key(|frame| frame.time);
-        let so_far = Recording {
-            events: records.iter().map(|record| kernel::decode::event(record, &mut names)).collect(),
-            frames,
-            ping: ping.clone(),
-            ..recording.clone()
-        };
+        let mut so_far = Recording { frames, ping: ping.clone(), ..recording.clone() };
+        enter(&mut so_far, records, &mut |_| None);
         judge(so_far).diagnosis.primary.is_some_and(|finding| finding.grade < Grade::Suspected)
     };
     let mut control =
@@ -345,8 +339,7 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
     recording.ping = ping;
     if let Some(mut probes) = probes {
         recording.sight.events_lost = probes.lost();
-        let mut names = kernel::decode::Names { netns: &number, symbol: &mut |address| probes.symbol(address) };
-        recording.events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
+        enter(&mut recording, &records, &mut |address| probes.symbol(address));
         recording.sight.events = recording.events.len() as u64;
         probes.detach();
     }
@@ -370,6 +363,16 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         realtime_offset_ns: clock::realtime_offset(),
     };
     Ok(judge(recording))
+}
+
+/// Enters what the probes saw, with the namespaces that only they know.
+fn enter(recording: &mut Recording, records: &[KernelRecord], symbol: &mut dyn FnMut(u64) -> Option<Arc<str>>) {
+    let strangers = strangers::found(&recording.before, records);
+    recording.before.namespaces.extend(strangers);
+    let by_inode: BTreeMap<u32, NetnsId> =
+        recording.before.namespaces.iter().map(|netns| (netns.inode as u32, netns.id)).collect();
+    let mut names = kernel::decode::Names { netns: &|inode| by_inode.get(&inode).copied(), symbol };
+    recording.events = records.iter().map(|record| kernel::decode::event(record, &mut names)).collect();
 }
 
 /// The same answer with other names, addresses and payload, for anybody to read.

@@ -20,6 +20,7 @@ pub mod parting;
 pub mod provenance;
 mod quoting;
 pub mod registry;
+mod reported;
 pub mod route;
 pub mod rules;
 pub mod toward;
@@ -27,7 +28,7 @@ pub mod twin;
 pub mod unexplained;
 pub mod unread;
 
-use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Verdict};
+use crate::model::diagnosis::{Diagnosis, Finding, Fix, Grade, Note, Risk, Source, Verdict};
 use crate::model::exchange::Fault;
 
 use case::Case;
@@ -99,12 +100,18 @@ pub fn diagnose(case: &Case<'_>) -> Diagnosis {
             let mut named = name(case, &fault);
             if !named.is_empty() {
                 let mut first = named.remove(0);
-                if let Judgement::Holds(grade, evidence) = confirm::judge(case, &fault) {
-                    first.grade = graded(first.grade, grade);
-                    first.evidence.splice(0..0, evidence);
+                match confirm::judge(case, &fault) {
+                    Judgement::Holds(grade, evidence) => {
+                        first.grade = graded(first.grade, grade);
+                        first.evidence.splice(0..0, evidence);
+                        diagnosis.primary = Some(first);
+                    }
+                    Judgement::Refuted(why) => diagnosis.leads.push(format!("not {}: {why}", first.code)),
                 }
-                diagnosis.primary = Some(first);
             }
+        }
+        if diagnosis.primary.is_none() {
+            diagnosis.primary = reported::find(case, &mut diagnosis.leads);
         }
     }
     if let Some(primary) = &mut diagnosis.primary {
@@ -138,6 +145,10 @@ fn name(case: &Case<'_>, fault: &Fault) -> Vec<Finding> {
     let odd = quoting::odd_names(case.snapshot());
     found
         .map(|mut finding| {
+            // Where nothing was read, that nothing is there is no evidence.
+            finding
+                .evidence
+                .retain(|evidence| !matches!(&evidence.source, Source::State { netns, .. } if case.is_closed(*netns)));
             finding.origins = provenance::origins(case, fault, &finding);
             finding.evidence.extend(counted.iter().cloned());
             for fix in &mut finding.fixes {

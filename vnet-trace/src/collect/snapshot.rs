@@ -18,7 +18,7 @@ use super::{bpf, clock, containers, procnet, provenance};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Netns, Part, Snapshot};
 
 mod reach;
 mod read;
@@ -112,7 +112,10 @@ impl Taken {
 
     /// Reads the same namespaces once more, with the same ids. New namespaces are not looked for.
     pub fn again(&self) -> Result<Snapshot, SnapshotError> {
-        let reached = reach::look(&self.handles, 0..self.handles.len())?;
+        // What could not be entered before need not be now.
+        let open = |netns: &Netns| !netns.unread.contains(&Part::Everything);
+        let needed = self.snapshot.namespaces.iter().take_while(|netns| open(netns)).count();
+        let reached = reach::look(&self.handles, 0..needed)?;
         finish(&self.request, &self.handles, reached, &mut ovs::read())
     }
 }
@@ -135,12 +138,16 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     let order = match request.reach {
         Reach::Connected => {
             looked.tie(&reach::switched(&looked, &found, &switches));
-            reach::connected(&looked, asked.0 as usize)
+            let mut order = reach::connected(&looked, asked.0 as usize);
+            let closed: Vec<usize> = looked.closed().filter(|index| !order.contains(index)).collect();
+            order.extend(closed);
+            order
         }
         Reach::Everything => (0..found.len()).collect(),
     };
     let mut handles: Vec<Candidate> = order.iter().filter_map(|index| found.get(*index).cloned()).collect();
     looked.keep(&order);
+    let shut = looked.closed_gap(&handles);
     let (read, mut named) = std::thread::scope(|scope| {
         let named = containers::are_wanted(&handles).then(|| scope.spawn(|| containers::name(&handles)));
         let read = finish(request, &handles, looked, &mut switches);
@@ -150,6 +157,7 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     snapshot.engine_networks = named.networks();
     let unnamed = named.christen(&mut handles, &mut snapshot.namespaces);
     snapshot.gaps.extend(unnamed);
+    snapshot.gaps.extend(shut);
     if closed > 0 {
         snapshot.gaps.push(Gap {
             what: format!("the network namespaces of {closed} processes"),

@@ -113,6 +113,13 @@ impl Book {
         };
         let life = self.lives.of(carrier);
         let passage = passage(event);
+        // Where it is now is no place that we know: it has left the one where it was seen last.
+        if event.netns == Some(NetnsId::ELSEWHERE) {
+            if matches!(event.kind, EventKind::Drop { .. } | EventKind::Consume { .. }) {
+                self.lives.end(event.skb);
+            }
+            return self.unrelated.push(pointer);
+        }
         let carried = life.or_else(|| self.lives.by_head(event.head));
         let (packet, said) = match reading::of_event(event, &mut self.sieve) {
             Reading::Ours(name, said) => (self.packet(name, event.time, passage, life), Some(said)),

@@ -275,3 +275,17 @@ fn an_answer_that_was_seen_nowhere_is_another_networks() {
     let packets = of(vec![stranger], vec![frame(4, device(0, 2), Direction::In, &arp(2, B, A))]);
     assert_eq!(packets.packets.iter().map(|packet| packet.role).collect::<Vec<_>>(), [Role::ArpReply]);
 }
+
+#[test]
+fn what_is_seen_in_an_unknown_namespace_is_not_seen_at_the_place_before() {
+    let here = Some(device(0, 2));
+    let sent = event(1, 0x100, here, &echo(false, 1, 64, A, B), EventKind::Xmit);
+    let elsewhere = Event {
+        netns: Some(NetnsId::ELSEWHERE),
+        ..event(2, 0x100, None, &echo(false, 1, 64, A, B), dropped("X", "x"))
+    };
+    let packets = of(vec![sent, elsewhere], Vec::new());
+    assert_eq!(packets.packets.len(), 1);
+    assert_eq!(packets.related(), 1);
+    assert_eq!(packets.unrelated, [Pointer::Event(1)]);
+}

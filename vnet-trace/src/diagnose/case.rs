@@ -9,7 +9,7 @@ use crate::model::diagnosis::{Evidence, Finding, Fix, Grade, Risk, Source};
 use crate::model::exchange::{Exchange, Fault, Leg, Place, Role};
 use crate::model::id::{Device, IfIndex, NetnsId};
 use crate::model::recording::Recording;
-use crate::model::snapshot::{Link, Netns, Snapshot};
+use crate::model::snapshot::{Link, LinkKind, Netns, Part, Snapshot};
 use crate::predict::filter::Refused;
 
 /// Everything a rule may look at.
@@ -219,6 +219,43 @@ impl<'a> Case<'a> {
             fixes: Vec::new(),
             owner: None,
             origins: Vec::new(),
+        }
+    }
+
+    /// Whether what a device sends may leave the machine. The other end of a pair and the lower device of a stacked one never do,
+    /// also where they cannot be seen.
+    pub fn leads_out(&self, device: Device) -> bool {
+        let Some(link) = self.link(device) else { return false };
+        !matches!(
+            link.kind,
+            LinkKind::Veth
+                | LinkKind::Netkit { .. }
+                | LinkKind::Vlan { .. }
+                | LinkKind::Macvlan(_)
+                | LinkKind::Macvtap(_)
+                | LinkKind::Ipvlan { .. }
+        )
+    }
+
+    /// Whether nothing at all was read of a namespace.
+    pub fn is_closed(&self, netns: NetnsId) -> bool {
+        self.snapshot().netns(netns).is_none_or(|netns| netns.unread.contains(&Part::Everything))
+    }
+
+    /// Whether no namespace of the machine is known to be out of sight.
+    pub fn sees_all(&self) -> bool {
+        let mut namespaces = self.snapshot().namespaces.iter();
+        namespaces.all(|netns| {
+            let hidden = |link: &Link| link.link_nsid.is_some() && link.link_netns.is_none();
+            !self.is_closed(netns.id) && !netns.links.iter().any(hidden)
+        })
+    }
+
+    /// Why the other end of a device, which is on this machine, cannot be seen.
+    pub fn hidden_end(&self, device: Device) -> String {
+        match self.link(device).and_then(|link| link.link_netns) {
+            Some(netns) => format!("it is in {}, which may not be entered", self.netns_name(netns)),
+            None => "it is in a network namespace that was not found: run on the host, as root".to_owned(),
         }
     }
 

@@ -187,6 +187,13 @@ fn refuted(
             }
         }
     }
+    // What has left this machine is not seen on it again.
+    if fault.loss.decision == Some(Decision::RemoteSilent) {
+        let own: BTreeSet<NetnsId> = expected.iter().map(|(device, _)| device.netns).collect();
+        if let Some(sighting) = seen.iter().find(|sighting| !own.contains(&sighting.device.netns)) {
+            return Some(format!("{packet} was seen at {}", name(sighting.device)));
+        }
+    }
     // A packet that comes later in the exchange was seen: this one was not lost.
     if let Some(later) = later_role(case, fault) {
         return Some(later);

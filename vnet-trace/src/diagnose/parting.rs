@@ -12,7 +12,7 @@
 //! Limits: copies of a flood go many ways, and are not followed; what passes only devices that nobody listens on parts unseen.
 
 use crate::model::diagnosis::{Parting, Verdict};
-use crate::model::exchange::{Fault, Journey, Place, Role};
+use crate::model::exchange::{Decision, Fault, Journey, Loss, Place, Role};
 use crate::model::id::Device;
 
 use super::case::Case;
@@ -26,6 +26,10 @@ pub fn find(case: &Case<'_>, verdict: Verdict, fault: Option<&Fault>) -> Option<
     }
     let mut at_its_end = None;
     for journey in &case.predicted.journeys {
+        // What nobody can foretell parts from nothing, nor does what comes after it.
+        if journey.loss().is_some_and(|loss| is_guessed(case, loss)) {
+            return None;
+        }
         let seen = sightings_of(case, journey);
         if let Some(parting) = passed(case, journey, &seen, verdict) {
             return Some(parting);
@@ -61,6 +65,15 @@ pub fn find(case: &Case<'_>, verdict: Verdict, fault: Option<&Fault>) -> Option<
         }
     }
     at_its_end.filter(|_| fault.is_none() && verdict != Verdict::Delivered)
+}
+
+/// That nobody answers for an address is only known where everybody can be seen who could.
+fn is_guessed(case: &Case<'_>, loss: &Loss) -> bool {
+    match loss.decision {
+        Some(Decision::RemoteSilent) => true,
+        Some(Decision::NoOwner { .. }) => !case.sees_all(),
+        _ => false,
+    }
 }
 
 /// Sightings of the packets that a predicted journey stands for.

@@ -34,7 +34,7 @@ pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
         if let Some(fault) = by_event(case, journey, &part).or_else(|| by_opaque(case, journey, &part, &mut leads)) {
             return (Some(fault), leads);
         }
-        if let Some(fault) = beyond_sight(case, journey) {
+        if let Some(fault) = beyond_sight(case, journey, &mut leads) {
             return (Some(fault), leads);
         }
         leads.extend(upcall_lost(case, journey));
@@ -49,7 +49,7 @@ pub fn explain(case: &Case<'_>) -> (Option<Fault>, Vec<String>) {
         if let Some(fault) = reported {
             return (Some(fault), leads);
         }
-        if let Some(fault) = beyond_sight(case, journey) {
+        if let Some(fault) = beyond_sight(case, journey, &mut leads) {
             return (Some(fault), leads);
         }
     }
@@ -158,6 +158,8 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
                 Decision::Tc { filter: device.and_then(|device| only_filter(case, device, false)), ingress: false }
             }
             "XDP" => Decision::Xdp { id: None },
+            // A device without carrier gives this reason as well, which its configuration would tell.
+            "QDISC_DROP" if case.is_closed(step.netns) => continue,
             "QDISC_DROP" | "OVERLIMIT" | "CONGESTED" => {
                 let qdisc = device.and_then(|device| {
                     case.netns(device.netns).qdiscs.iter().position(|qdisc| qdisc.ifindex == device.ifindex)
@@ -301,17 +303,33 @@ fn by_errno(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
 }
 
 /// It left what we can see, as it should.
-fn beyond_sight(case: &Case<'_>, journey: &Journey) -> Option<Fault> {
-    let Fate::OutOfSight { last } = journey.fate else { return None };
+fn beyond_sight(case: &Case<'_>, journey: &Journey, leads: &mut Vec<String>) -> Option<Fault> {
+    let last = match &journey.fate {
+        Fate::OutOfSight { last } => *last,
+        Fate::Lost(loss) if loss.decision == Some(Decision::RemoteSilent) => loss.place.device()?,
+        _ => return None,
+    };
     let seen = sightings(case, journey.role, journey.leg, None);
     let watched = case.recording.sight.watched(last);
     let left = seen.iter().any(|sighting| sighting.device == last && sighting.way == Way::Out);
+    if watched && !left {
+        return None;
+    }
     let refused = case.recording.ping.errors.iter().any(is_refusal);
     let decision = match case.recording.question.port() {
         Some(port) if refused => Decision::PortClosed { port, elsewhere: None },
+        _ if !case.leads_out(last) => {
+            leads.push(format!(
+                "{} leaves by {}, and what its other end does with it is not known: {}",
+                case.packet_name(journey.role),
+                case.place_name(last),
+                case.hidden_end(last)
+            ));
+            return None;
+        }
         _ => Decision::RemoteSilent,
     };
-    (left || !watched).then(|| fault(journey, Place::at(last, "net_dev_start_xmit"), decision))
+    Some(fault(journey, Place::at(last, "net_dev_start_xmit"), decision))
 }
 
 /// An RST, or an ICMP error of the kind port unreachable.

@@ -19,7 +19,7 @@ pub struct Event {
     pub head: Option<u64>,
     /// The device the packet was at; None before routing, or if its namespace is not in the snapshot.
     pub device: Option<Device>,
-    /// The namespace, when it is known and the device is not.
+    /// The namespace, when it is known and the device is not; [`NetnsId::ELSEWHERE`] for one that is not in the snapshot.
     pub netns: Option<NetnsId>,
     /// Link-layer header, if it was valid where the event was taken: destination, source, type.
     pub mac: Option<MacHeader>,

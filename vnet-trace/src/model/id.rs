@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
+impl NetnsId {
+    /// Of an event: a namespace that the snapshot does not have.
+    pub const ELSEWHERE: Self = Self(u32::MAX);
+}
+
 /// An interface index, meaningful only within one network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct IfIndex(pub u32);

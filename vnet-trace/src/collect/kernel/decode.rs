@@ -28,10 +28,8 @@ pub struct Names<'a> {
 /// Turns a record into an event.
 pub fn event(record: &KernelRecord, names: &mut Names<'_>) -> Event {
     let device = record.device.and_then(|device| resolve(device, names));
-    let netns = match device {
-        Some(_) => None,
-        None => record.netns.and_then(names.netns),
-    };
+    let inode = record.device.and_then(|device| device.netns).or(record.netns).filter(|_| device.is_none());
+    let netns = inode.map(|inode| (names.netns)(inode).unwrap_or(NetnsId::ELSEWHERE));
     Event {
         time: Nanos(record.time_ns),
         cpu: u32::from(record.cpu),
@@ -190,12 +188,12 @@ fn mac_header(bytes: [u8; 14]) -> MacHeader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use vnet_trace_ebpf::Role;
 
     use super::*;
 
-    fn record(probe: ProbeId, detail: Detail) -> KernelRecord {
+    pub fn record(probe: ProbeId, detail: Detail) -> KernelRecord {
         KernelRecord {
             time_ns: 7,
             cpu: 1,
@@ -247,7 +245,7 @@ mod tests {
         record.device = Some(DeviceRef { netns: Some(5000), ifindex: 2 });
         record.netns = Some(5000);
         let event = decode(&record);
-        assert_eq!((event.device, event.netns), (None, None));
+        assert_eq!((event.device, event.netns), (None, Some(NetnsId::ELSEWHERE)));
     }
 
     #[test]

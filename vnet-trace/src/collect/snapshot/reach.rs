@@ -37,8 +37,8 @@ pub struct Look {
     pub owners: BTreeMap<i32, usize>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
-    /// It exists, and we may not enter it.
-    closed: bool,
+    /// It exists, and we may not enter it: nothing of it was read.
+    pub closed: bool,
 }
 
 #[derive(Debug)]
@@ -208,7 +208,6 @@ impl Looked {
     /// Keeps these candidates, in this order, and renumbers the owners.
     pub fn keep(&mut self, order: &[usize]) {
         let positions: BTreeMap<usize, usize> = order.iter().enumerate().map(|(new, old)| (*old, new)).collect();
-        let closed = self.namespaces.iter().filter(|look| look.closed).count();
         let mut kept: Vec<Look> =
             order.iter().map(|old| self.namespaces.get_mut(*old).map(std::mem::take).unwrap_or_default()).collect();
         for look in &mut kept {
@@ -217,14 +216,25 @@ impl Looked {
                 .filter_map(|(nsid, old)| Some((nsid, *positions.get(&old)?)))
                 .collect();
         }
-        if let (Some(first), true) = (kept.first_mut(), closed > 0) {
-            first.gaps.push(Gap {
-                what: format!("{closed} other network namespaces of this machine"),
-                why: "they may not be entered".into(),
-                help: "run as root".into(),
-            });
-        }
         self.namespaces = kept;
+    }
+
+    /// The candidates that may not be entered: whoever follows packets must know of them, because they may come through any.
+    pub fn closed(&self) -> impl Iterator<Item = usize> {
+        self.namespaces.iter().enumerate().filter(|(_, look)| look.closed).map(|(index, _)| index)
+    }
+
+    /// That some of the kept ones may not be entered.
+    pub fn closed_gap(&self, candidates: &[Candidate]) -> Option<Gap> {
+        const NAMED: usize = 4;
+        let names: Vec<String> = self.closed().filter_map(|index| Some(candidates.get(index)?.label())).collect();
+        let more = if names.len() > NAMED { ", …" } else { "" };
+        let listed = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| Gap {
+            what: format!("{} other network namespaces of this machine ({listed}{more})", names.len()),
+            why: "they may not be entered".into(),
+            help: "run as root, or with CAP_SYS_ADMIN".into(),
+        })
     }
 
     /// What could not be seen, of all namespaces.

@@ -83,7 +83,10 @@ fn step<'a>(
     let done = each(work, processors(), |_, mut work| {
         let entered = work.member.handle.enter().map_err(Box::from);
         if let Err(error) = entered.and_then(|()| read(&mut work)) {
-            work.gaps.push(gap("configuration", &work.netns.name, &*error));
+            // Those that may not be entered are told together.
+            if !work.look.closed && !work.unread.contains(&Part::Everything) {
+                work.gaps.push(gap("configuration", &work.netns.name, &*error));
+            }
             work.unread.insert(Part::Everything);
         }
         work

@@ -10,6 +10,10 @@ pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
         return None;
     }
     let place = &fault.loss.place;
+    // The other end of a pair is on this machine: it did not leave.
+    if !place.device().is_some_and(|device| case.leads_out(device)) {
+        return None;
+    }
     let summary = format!(
         "{} leaves by {} correctly, and nothing comes back: what happens beyond can't be seen from here",
         case.packet_name(fault.role),
@@ -31,12 +35,20 @@ mod tests {
     use super::{Decision, check};
     use crate::diagnose::bench::World;
     use crate::model::exchange::Role;
+    use crate::model::snapshot::LinkKind;
 
     #[test]
     fn fires_when_it_left_correctly() {
-        let found = World::cable().fault(Role::Request, "a/veth1", Decision::RemoteSilent).found(check);
-        assert_eq!(found.at, "a/veth1");
+        let uplink = World::cable().link("a/eth0", LinkKind::Physical);
+        let found = uplink.fault(Role::Request, "a/eth0", Decision::RemoteSilent).found(check);
+        assert_eq!(found.at, "a/eth0");
         assert!(found.commands.is_empty());
+    }
+
+    #[test]
+    fn silent_when_the_other_end_is_on_this_machine() {
+        let hidden = World::cable().change("a/veth1", |link| (link.link_nsid, link.link_netns) = (Some(4), None));
+        assert!(hidden.fault(Role::Request, "a/veth1", Decision::RemoteSilent).is_silent(check));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::model::snapshot::LinkKind;
 pub fn check(case: &Case<'_>, fault: &Fault) -> Option<Finding> {
     let Decision::NoCarrier { culprit } = fault.loss.decision.as_ref()? else { return None };
     let device = fault.loss.place.device()?;
-    if culprit.is_some() && case.snapshot().peer(device) == *culprit {
+    if super::peer_down::check(case, fault).is_some() {
         return None;
     }
     let name = case.place_name(device);
