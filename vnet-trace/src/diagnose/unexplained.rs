@@ -10,7 +10,7 @@ use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Leg, Loss, 
 use crate::model::id::{Device, NetnsId};
 use crate::model::netfilter::RuleRef;
 use crate::model::recording::PingError;
-use crate::model::snapshot::LinkKind;
+use crate::model::snapshot::{LinkKind, OperState};
 
 use super::case::Case;
 use super::confirm::{Sighting, Way, fits, sightings, steps};
@@ -160,6 +160,9 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
             "XDP" => Decision::Xdp { id: None },
             // A device without carrier gives this reason as well, which its configuration would tell.
             "QDISC_DROP" if case.is_closed(step.netns) => continue,
+            "QDISC_DROP" if device.is_some_and(|device| has_lost_carrier(case, device)) => {
+                Decision::NoCarrier { culprit: None }
+            }
             "QDISC_DROP" | "OVERLIMIT" | "CONGESTED" => {
                 let qdisc = device.and_then(|device| {
                     case.netns(device.netns).qdiscs.iter().position(|qdisc| qdisc.ifindex == device.ifindex)
@@ -180,6 +183,15 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
         return Some(fault(journey, place, decision));
     }
     None
+}
+
+/// The device had carrier when it was asked, and has none now: linkwatch tells it with a delay of up to a second. What it was
+/// given in between, its noop qdisc dropped.
+fn has_lost_carrier(case: &Case<'_>, device: Device) -> bool {
+    let after = case.recording.after.as_ref().and_then(|after| after.link(device));
+    after.is_some_and(|link| {
+        !link.carrier || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent)
+    })
 }
 
 /// The only filter of a device in one direction, if there is just one.
