@@ -339,8 +339,9 @@ pub struct Config {
     pub inner: u8,
     /// 1: the expression reads Ethernet addresses.
     pub reads_addresses: u8,
-    /// Always 0.
-    pub reserved: u8,
+    /// 1: the mode is [`Mode::Expression`], packets inside tunnels are not asked about, and the kernel lets a program read
+    /// where a typed pointer to bytes leads.
+    pub reads_in_place: u8,
     /// How many bytes of a packet are recorded, a multiple of 8, at most [`SNAP_MAX`].
     pub snap: u16,
     /// How far into a frame the expression can read, a multiple of 8, at most [`FRAME_REACH`].
@@ -367,7 +368,7 @@ impl Config {
         only_devices: 0,
         inner: 0,
         reads_addresses: 0,
-        reserved: 0,
+        reads_in_place: 0,
         snap: PACKET_BYTES,
         frame_bytes: 0,
         padding: 0,
@@ -390,7 +391,7 @@ impl Config {
             self.only_devices,
             self.inner,
             self.reads_addresses,
-            self.reserved,
+            self.reads_in_place,
         ]);
         bytes[18..20].copy_from_slice(&self.snap.to_ne_bytes());
         bytes[20..22].copy_from_slice(&self.frame_bytes.to_ne_bytes());
@@ -594,12 +595,12 @@ pub struct Tracked {
     pub origin: u64,
     /// `skb->head` when last seen (map `TRACKED`), or the skb first seen with it (map `HEADS`).
     pub partner: u64,
-    /// When it was first seen, nanoseconds of CLOCK_MONOTONIC.
-    pub since_ns: u64,
     /// A [`Role`].
     pub role: u32,
     /// The [`ProbeId`] that saw it last; 0 if none has since it began.
     pub last: u32,
+    /// 1: its data buffer is in the map `HEADS` (map `TRACKED` only).
+    pub is_in_heads: u64,
 }
 
 const _: () = {

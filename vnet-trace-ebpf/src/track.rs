@@ -8,8 +8,11 @@
 //! `kfree_skb` and `consume_skb`, which together see every regular end. That is the map [`TRACKED`].
 //!
 //! A flooded, broadcast or sniffed packet is cloned: another `sk_buff`, the same data buffer
-//! (`skb->head`). So a cloned skb that is not known is looked up by its buffer in [`HEADS`]; an entry
-//! there is removed when the last user of the buffer (`skb_shared_info.dataref`) goes.
+//! (`skb->head`). So a cloned skb that is not known is looked up by its buffer. Most packets are never cloned, so a buffer
+//! costs one word: [`Followed::owners`] says, by a few bits of the buffer's address, which followed skb has it, and the entry of
+//! that skb in [`TRACKED`] says whether it is this buffer. Where one word has to stand for two buffers, and where
+//! the skb goes before its buffer does, the buffer gets an entry in [`HEADS`]; that is removed when the last user of
+//! the buffer (`skb_shared_info.dataref`) goes.
 //!
 //! A copy (`skb_copy`) has neither in common. It is recognised by its bytes like a new packet, and
 //! gets a new tracking id; user space joins the two by their headers.
@@ -25,42 +28,68 @@
 //!
 //! # Limits
 //!
-//! Both maps forget the least recently used entry when full. A buffer that is reallocated
+//! Both maps forget the least recently used entry when full. Two CPUs that note two buffers in one word at the same moment
+//! may lose one of them. A buffer that is reallocated
 //! (`pskb_expand_head`) is noticed at the next sighting of the same skb; a clone made in between and
 //! never seen before is then recognised by its bytes only.
 //!
 //! # Cost
 //!
-//! [`SLOTS`] counts the tracked skbs by a few bits of their address. While nothing is tracked, or
-//! nothing in the same slot, a packet costs one array look-up and no hash.
+//! [`FOLLOWED`] counts the tracked skbs by a few bits of their address. While nothing is tracked, or nothing in the same
+//! slot, a packet costs one or two loads and no hash; and until the first packet is followed, one load of a word that
+//! stays in every CPU's cache.
 
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::ptr;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, LruHashMap};
+use aya_ebpf::maps::LruHashMap;
 use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_FIRST, Mode, ProbeId, Role, Tracked};
 
 use crate::desk::{self, Context, Cpu, Desk};
-use crate::expression;
+use crate::expression::{self, Glance};
 use crate::filter;
-use crate::read::{Typed, config, copy, field, offset, typed, typed_bits};
+use crate::read::{Typed, config, copy, field, low, offset, typed, typed_bits};
 
 /// Followed packets by the address of their skb.
 #[map]
 static TRACKED: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(8192, 0);
 
-/// Followed packets by the address of their data buffer.
+/// Followed packets by the address of their data buffer, where [`Followed::owners`] does not say it.
 #[map]
 static HEADS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(8192, 0);
 
-const SLOT_COUNT: u32 = 4096;
+/// Only a key that is not there yet.
+const BPF_NOEXIST: u64 = 1;
 
-/// How many tracked skbs fall into each slot.
-#[map]
-static SLOTS: Array<u64> = Array::with_max_entries(SLOT_COUNT, 0);
+const SLOT_COUNT: usize = 4096;
+
+const OWNER_BITS: u32 = 13;
+
+/// What every packet's way asks first: whether any packet has been followed, how many tracked skbs fall into each slot, and
+/// which of them has a data buffer.
+///
+/// It lies where a program reaches it by its address, without a look-up.
+#[repr(C, align(64))]
+struct Followed {
+    any: UnsafeCell<u64>,
+    /// Keeps the slots off the line of `any`, which is hardly ever written.
+    padding: [u64; 7],
+    slots: UnsafeCell<[u32; SLOT_COUNT]>,
+    owners: UnsafeCell<[u64; 1 << OWNER_BITS]>,
+}
+
+// SAFETY: words that are read and written one by one, or added to by an atomic instruction.
+unsafe impl Sync for Followed {}
+
+static FOLLOWED: Followed = Followed {
+    any: UnsafeCell::new(0),
+    padding: [0; 7],
+    slots: UnsafeCell::new([0; SLOT_COUNT]),
+    owners: UnsafeCell::new([0; 1 << OWNER_BITS]),
+};
 
 /// Whether a packet that is not tracked yet may be recognised here, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,29 +164,37 @@ pub fn follow_typed(probe: ProbeId, pointer: Typed, begin: Begin) -> Option<Sigh
     if begin == Begin::ByHead && !is_cloned {
         return None;
     }
+    let may_be_clone = is_cloned && is_any_followed();
+    let glance = if begin == Begin::ByHead { Glance::No } else { expression::glance(pointer, begin == Begin::AtData) };
+    if glance == Glance::No && !may_be_clone {
+        return None;
+    }
     let ether_type = u16::from_be(typed(pointer, offset!(skb_protocol)));
     if config!(mode) == Mode::Ping as u8 && !is_cloned && !filter::is_candidate(ether_type) {
         return None;
     }
     let cpu = desk::cpu()?;
-    if probe == ProbeId::NetDevStartXmit && cpu.passed_over == skb {
+    if glance == Glance::Unclear && probe == ProbeId::NetDevStartXmit && cpu.passed_over == skb {
         cpu.passed_over = 0;
         return None;
     }
     let number = cpu.take(skb);
     let desk = cpu.desk(number);
-    desk.role = Role::None as u32;
     desk.flags = if is_cloned { FLAG_CLONED.into() } else { 0 };
-    if begin != Begin::ByHead {
-        let outline = Outline::typed(pointer, ether_type, desk);
-        recognise(desk, &outline, begin);
+    match glance {
+        Glance::Yes => desk.role = Role::Other as u32,
+        Glance::No => desk.role = Role::None as u32,
+        Glance::Unclear => {
+            let outline = Outline::typed(pointer, ether_type, desk);
+            recognise(desk, &outline, begin);
+        }
     }
-    if (desk.role != Role::None as u32 || is_cloned) && begun(number) != 0 {
+    if (desk.role != Role::None as u32 || may_be_clone) && begun(number, begin as u32) != 0 {
         desk.clear();
         return Some(Sighting { cpu, number });
     }
     cpu.give_back();
-    if probe == ProbeId::NetDevQueue {
+    if glance == Glance::Unclear && probe == ProbeId::NetDevQueue {
         cpu.passed_over = skb;
     }
     None
@@ -249,12 +286,11 @@ fn tag(protocol: u16, content: u16, present: u8) -> u32 {
     u32::from(protocol) | u32::from(content.to_be()) << 16
 }
 
-/// Whether a packet is asked for, judged by its bytes; the role and where the network header is go to the desk.
+/// Whether a packet is asked for, judged by its bytes; the role goes to the desk.
 #[inline(always)]
 fn recognise(desk: &mut Desk, outline: &Outline, begin: Begin) {
     let at = network(begin == Begin::AtData, outline.head, outline.data, outline.network_header);
     let (inside, ether_type) = untagged(at, outline.ether_type, begin == Begin::AtData);
-    desk.network = inside;
     desk.role = if config!(mode) == Mode::Expression as u8 {
         if expression::matches(desk, outline, at, inside, ether_type) { Role::Other as u32 } else { Role::None as u32 }
     } else {
@@ -281,7 +317,7 @@ extern "C" fn by_bytes(number: u32, begin: u32) -> u32 {
     if desk.role == Role::None as u32 && !is_cloned {
         return 0;
     }
-    begun(number)
+    begun(number, begin as u32)
 }
 
 /// Looks for the data buffer of a packet that is not known, and follows it if that is known. Gives 1 for yes.
@@ -294,12 +330,9 @@ extern "C" fn by_head(number: u32) -> u32 {
     if desk.bits(offset!(skb_cloned)) == 0 {
         return 0;
     }
-    let at =
-        network(false, desk.get(offset!(skb_head)), desk.get(offset!(skb_data)), desk.get(offset!(skb_network_header)));
-    desk.network = untagged(at, u16::from_be(desk.get(offset!(skb_protocol))), false).0;
     desk.role = Role::None as u32;
     desk.flags = FLAG_CLONED.into();
-    begun(number)
+    begun(number, Begin::ByHead as u32)
 }
 
 /// The entry of a packet that is followed goes to the desk. Gives 0 if there is none.
@@ -325,9 +358,7 @@ extern "C" fn known(number: u32, probe: u32, begin: u32) -> u32 {
         move_head(tracked, skb, head);
     }
     desk.head = head;
-    let is_at_data = begin == Begin::AtData as u32;
-    let at = network(is_at_data, head, desk.get(offset!(skb_data)), desk.get(offset!(skb_network_header)));
-    desk.network = untagged(at, u16::from_be(desk.get(offset!(skb_protocol))), is_at_data).0;
+    desk.network = network_of(desk, begin);
     desk.flags = if desk.bits(offset!(skb_cloned)) == 0 { 0 } else { FLAG_CLONED.into() };
     1
 }
@@ -344,7 +375,7 @@ fn has_worn_out(last: u32, probe: u32, desk: &Desk) -> bool {
 /// Begins to follow the packet on a desk, which has a role or is a clone. Gives 1 if it is asked for after all.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn begun(number: u32) -> u32 {
+extern "C" fn begun(number: u32, begin: u32) -> u32 {
     let Some(cpu) = desk::cpu() else { return 0 };
     let desk = cpu.desk(number);
     let skb = desk.address;
@@ -353,34 +384,35 @@ extern "C" fn begun(number: u32) -> u32 {
     let mut flags = desk.flags | u32::from(FLAG_FIRST);
     let mut origin = 0;
     if flags & u32::from(FLAG_CLONED) != 0
-        // SAFETY: an entry that is being replaced is an entry all the same.
-        && let Some(known) = unsafe { HEADS.get(head) }
+        && let Some((known, role)) = by_buffer(head)
     {
-        origin = known.origin;
-        desk.role = known.role;
+        origin = known;
+        desk.role = role;
         flags |= u32::from(FLAG_BY_HEAD);
     }
     if desk.role == Role::None as u32 {
         return 0;
     }
+    let mut is_in_heads = 0;
     if origin == 0 {
         if !filter::place_wanted(desk) {
             return 0;
         }
         origin = new_origin();
-        let _ = HEADS.insert(head, tracked(origin, skb, desk.role), 0);
+        is_in_heads = own(skb, head, origin, desk.role);
     }
     desk.head = head;
+    desk.network = network_of(desk, begin);
     desk.origin = origin;
     desk.flags = flags;
-    remember(skb, head, origin, desk.role);
+    remember(skb, Tracked { origin, partner: head, role: desk.role, last: 0, is_in_heads });
     1
 }
 
 /// Follows a copy of a packet that is followed.
 #[inline(always)]
 pub fn follow_clone(of: &Desk, clone: u64) {
-    remember(clone, of.head, of.origin, of.role);
+    remember(clone, Tracked { origin: of.origin, partner: of.head, role: of.role, last: 0, is_in_heads: 0 });
 }
 
 /// Stops following the skb on a desk, which is being freed.
@@ -391,21 +423,30 @@ pub extern "C" fn forget(number: u32) -> u32 {
     let desk = cpu.desk(number);
     let skb = desk.address;
     let head = desk.head;
-    let is_alone = desk.flags & u32::from(FLAG_CLONED) == 0 || data_users(desk, head) <= 1;
+    let is_cloned = desk.flags & u32::from(FLAG_CLONED) != 0;
+    let is_alone = !is_cloned || data_users(desk, head) <= 1;
     if cpu.context.skb == skb {
         cpu.context.skb = 0;
     }
-    drop_entry(skb);
-    if is_alone {
-        let _ = HEADS.remove(head);
+    // Before the entry goes, which says whether it has the buffer.
+    if let Some(entry) = TRACKED.get_ptr(skb) {
+        // SAFETY: the entry is memory of the map; a concurrent writer writes values of the same kind.
+        let Tracked { origin, role, is_in_heads, .. } = unsafe { *entry };
+        let is_owner = disown(skb, head);
+        if is_alone && (is_in_heads != 0 || is_cloned) {
+            let _ = HEADS.remove(head);
+        } else if !is_alone && is_owner {
+            let _ = HEADS.insert(head, Tracked { origin, partner: skb, role, last: 0, is_in_heads: 0 }, 0);
+        }
     }
+    drop_entry(skb);
     1
 }
 
 #[inline(always)]
 fn drop_entry(skb: u64) {
     if TRACKED.remove(skb).is_ok() {
-        count_slot(skb, u64::MAX);
+        count_slot(skb, u32::MAX);
     }
 }
 
@@ -429,6 +470,9 @@ pub fn leave(sighting: &mut Sighting) {
 /// The packet of ours that this CPU is taking through the stack; null if there is none.
 #[inline(always)]
 pub fn context() -> *const Context {
+    if !is_any_followed() {
+        return ptr::null();
+    }
     match desk::cpu() {
         Some(cpu) if cpu.context.skb != 0 => &raw const cpu.context,
         _ => ptr::null(),
@@ -439,6 +483,15 @@ pub fn context() -> *const Context {
 #[inline(always)]
 fn network(is_at_data: bool, head: u64, data: u64, header: u16) -> u64 {
     if is_at_data || header == 0 || header == u16::MAX { data } else { head + u64::from(header) }
+}
+
+/// The same of the packet on a desk, behind a VLAN tag that is part of it.
+#[inline(always)]
+fn network_of(desk: &Desk, begin: u32) -> u64 {
+    let is_at_data = begin == Begin::AtData as u32;
+    let (head, data) = (desk.get(offset!(skb_head)), desk.get(offset!(skb_data)));
+    let at = network(is_at_data, head, data, desk.get(offset!(skb_network_header)));
+    untagged(at, u16::from_be(desk.get(offset!(skb_protocol))), is_at_data).0
 }
 
 /// Steps over a VLAN tag that is part of the packet.
@@ -480,61 +533,122 @@ fn new_origin() -> u64 {
 }
 
 #[inline(always)]
-fn remember(skb: u64, head: u64, origin: u64, role: u32) {
+fn remember(skb: u64, entry: Tracked) {
     // Counted first: a slot that is too full costs a look-up, one that is too empty loses the packet.
-    if TRACKED.get_ptr(skb).is_none() {
-        count_slot(skb, 1);
+    count_slot(skb, 1);
+    if TRACKED.insert(skb, entry, BPF_NOEXIST).is_err() {
+        count_slot(skb, u32::MAX);
+        let _ = TRACKED.insert(skb, entry, 0);
     }
-    let _ = TRACKED.insert(skb, tracked(origin, head, role), 0);
-}
-
-#[inline(always)]
-fn tracked(origin: u64, partner: u64, role: u32) -> Tracked {
-    // SAFETY: the helper takes nothing and cannot fail.
-    let since_ns = unsafe { bpf_ktime_get_ns() };
-    Tracked { origin, partner, since_ns, role, last: 0 }
 }
 
 /// The data buffer was reallocated: the new one is followed, the old one forgotten if it was ours alone.
 #[inline(always)]
 fn move_head(tracked: &mut Tracked, skb: u64, head: u64) {
     let old = tracked.partner;
+    disown(skb, old);
     // SAFETY: an entry that is being replaced is an entry all the same.
-    if unsafe { HEADS.get(old) }.is_some_and(|entry| entry.partner == skb) {
+    if tracked.is_in_heads != 0 && unsafe { HEADS.get(old) }.is_some_and(|entry| entry.partner == skb) {
         let _ = HEADS.remove(old);
     }
     tracked.partner = head;
-    let mut moved = *tracked;
-    moved.partner = skb;
-    let _ = HEADS.insert(head, moved, 0);
+    tracked.is_in_heads = own(skb, head, tracked.origin, tracked.role);
+}
+
+/// Which packet has a data buffer: its tracking id and role.
+#[inline(always)]
+fn by_buffer(head: u64) -> Option<(u64, u32)> {
+    // SAFETY: the word is memory of the program, read at once.
+    let owner = unsafe { owner(head).read_volatile() };
+    // SAFETY: an entry that is being replaced is an entry all the same.
+    let entry = unsafe { TRACKED.get(owner) }.filter(|entry| entry.partner == head);
+    // SAFETY: as before.
+    entry.or_else(|| unsafe { HEADS.get(head) }).map(|entry| (entry.origin, entry.role))
+}
+
+/// Notes which skb has a data buffer. Gives 1 if it took an entry in [`HEADS`].
+#[inline(always)]
+fn own(skb: u64, head: u64, origin: u64, role: u32) -> u64 {
+    let place = owner_index(head);
+    let owner = owner(head);
+    // SAFETY: the word is memory of the program, read and written at once; what another CPU writes meanwhile is seen by the
+    // second look, or else costs that packet's clones what a full map costs.
+    unsafe {
+        let before = owner.read_volatile();
+        // Who was not seen to end is forgotten, or has another buffer by now.
+        let is_taken = before != 0 && TRACKED.get(before).is_some_and(|entry| owner_index(entry.partner) == place);
+        if !is_taken {
+            owner.write_volatile(skb);
+        }
+        if owner.read_volatile() == skb {
+            return 0;
+        }
+    }
+    let _ = HEADS.insert(head, Tracked { origin, partner: skb, role, last: 0, is_in_heads: 0 }, 0);
+    1
+}
+
+/// Takes it back. Gives whether it was noted.
+#[inline(always)]
+fn disown(skb: u64, head: u64) -> bool {
+    let owner = owner(head);
+    // SAFETY: the word is memory of the program, read and written at once.
+    unsafe {
+        let is_owner = owner.read_volatile() == skb;
+        if is_owner {
+            owner.write_volatile(0);
+        }
+        is_owner
+    }
+}
+
+/// Where the owner of a data buffer is noted.
+#[inline(always)]
+fn owner(head: u64) -> *mut u64 {
+    // SAFETY: the index is below the count of owners.
+    unsafe { FOLLOWED.owners.get().cast::<u64>().add(owner_index(head) as usize) }
+}
+
+/// Buffers are at least 64 bytes apart.
+#[inline(always)]
+fn owner_index(head: u64) -> u32 {
+    const SPREAD: u32 = 0x9e37_79b1;
+    ((head >> 6) as u32).wrapping_mul(SPREAD) >> (32 - OWNER_BITS)
 }
 
 /// The slot of an skb: skbs are at least 128 bytes apart, so lower bits say nothing.
-///
-/// The verifier lets a typed pointer be copied in part, which makes it a number, but not shifted; so the
-/// copy is written as an instruction that the compiler cannot merge with the shift.
 #[inline(always)]
-fn slot(skb: u64) -> u32 {
-    let low: u32;
-    // SAFETY: the instruction copies a register.
-    unsafe { asm!("{0} = {1}", out(wreg) low, in(wreg) skb as u32, options(pure, nomem, nostack)) };
-    ((low >> 7) ^ (low >> 17)) & (SLOT_COUNT - 1)
+fn slot(skb: u64) -> *mut u32 {
+    let low = low(skb);
+    let index = ((low >> 7) ^ (low >> 17)) & (SLOT_COUNT as u32 - 1);
+    // SAFETY: the index is below the count of slots.
+    unsafe { FOLLOWED.slots.get().cast::<u32>().add(index as usize) }
 }
 
 #[inline(always)]
 fn slot_is_used(skb: u64) -> bool {
-    // SAFETY: the element is memory of the map, read at once.
-    SLOTS.get_ptr(slot(skb)).is_some_and(|count| unsafe { count.read_volatile() } != 0)
+    // SAFETY: the word is memory of the program, read at once.
+    is_any_followed() && unsafe { slot(skb).read_volatile() } != 0
 }
 
-/// Adds to a slot's count, modulo 2^64.
+/// Whether any packet has been followed.
+#[inline(always)]
+pub fn is_any_followed() -> bool {
+    // SAFETY: the word is memory of the program, read at once.
+    unsafe { FOLLOWED.any.get().read_volatile() != 0 }
+}
+
+/// Adds to a slot's count, modulo 2^32.
 ///
 /// Written as an instruction because the target has no compare-and-swap before 5.12, for which reason
 /// the core library offers no atomic addition either; this one instruction is in every kernel.
 #[inline(always)]
-fn count_slot(skb: u64, by: u64) {
-    if let Some(count) = SLOTS.get_ptr_mut(slot(skb)) {
-        // SAFETY: the element is memory of the map, aligned, and only changed atomically.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) by) };
+fn count_slot(skb: u64, by: u32) {
+    if !is_any_followed() {
+        // SAFETY: the word is memory of the program, written at once, by everybody the same.
+        unsafe { FOLLOWED.any.get().write_volatile(1) };
     }
+    let count = slot(skb);
+    // SAFETY: the word is memory of the program, aligned, and only changed atomically.
+    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) count, in(wreg) by) };
 }

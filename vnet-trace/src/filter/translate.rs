@@ -6,6 +6,7 @@
 //!
 //! | register | holds |
 //! | --- | --- |
+//! | r0 | where a load is, until the verdict |
 //! | r1, r2, r3 | frame, available, length |
 //! | r4, r5 | what a load computes |
 //! | r7, r8 | A, X |
@@ -212,8 +213,10 @@ fn indirect(writer: &mut Writer, to: u8, k: u32, instruction: Instruction) -> Op
     writer.register(MOVE, END, PLACE);
     writer.constant(0, END, size);
     writer.jump(JMP32 | REGISTER | 0x20, END, AVAILABLE, 0, Target::Outside);
-    writer.put(ALU64 | REGISTER, PLACE, FRAME, 0, 0);
-    fetch(writer, to, PLACE, 0, instruction);
+    // The number is added to the address and not the address to the number, whose type some kernels forget.
+    writer.put(ALU64 | REGISTER | MOVE, R0, FRAME, 0, 0);
+    writer.put(ALU64 | REGISTER, R0, PLACE, 0, 0);
+    fetch(writer, to, R0, 0, instruction);
     Some(())
 }
 

@@ -290,7 +290,12 @@ impl Follower {
             let pointer = Pointer::Event(open.followed.events.len() as u32);
             // The end of a packet is kept whatever came before.
             if open.enter(visit, time, pointer, glance.map(|glance| glance.said), limit + usize::from(ends)) {
-                open.followed.events.push(event);
+                let events = &mut open.followed.events;
+                // Most packets have few, there are many packets, and doubling would leave half of the room empty.
+                if events.len() == events.capacity() {
+                    events.reserve_exact(2 + events.len() / 4);
+                }
+                events.push(event);
             } else {
                 self.counts.too_many += 1;
             }

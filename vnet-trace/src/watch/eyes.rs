@@ -19,15 +19,16 @@ use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::sight::{Gap, Sight, Tier};
 use crate::model::snapshot::Snapshot;
 
-/// The ring buffer of the probes, in bytes.
+/// The ring buffer of the probes, in bytes. It is mapped twice, so that no record is torn at its end, and both count as
+/// memory of this process.
 const RING: u32 = 8 << 20;
 
 /// Room for records that came faster than they are followed, in bytes. What finds no room here waits in the ring buffer,
 /// and what finds none there is counted.
-const PUT_BY: usize = 8 << 20;
+const PUT_BY: usize = 4 << 20;
 
-/// Records that are taken in one round, which bounds the memory that they take.
-const ROUND: usize = 16_384;
+/// Records that are taken in one round, which bounds the memory that they take, and that of the packets which they end.
+const ROUND: usize = 2048;
 
 /// The most records that are taken when it ends: what was put by, and what the ring buffer has room for, are fewer.
 const LAST: usize = 131_072;
@@ -51,6 +52,8 @@ pub struct Probed {
     records: Vec<KernelRecord>,
     /// Taken, and not handed over yet, in the order of time.
     held: Vec<Event>,
+    /// What was seen until then has been handed over.
+    until: Nanos,
     offset: u64,
     received: u64,
     unknown: bool,
@@ -131,6 +134,7 @@ impl Eyes {
             put_by: PutBy::new(PUT_BY),
             records: Vec::new(),
             held: Vec::new(),
+            until: Nanos(0),
             offset: clock::realtime_offset(),
             received: 0,
             unknown: false,
@@ -185,6 +189,15 @@ impl Eyes {
                 Ok(())
             }
             Self::Captures(stream) => stream.take(u16::try_from(at_most.as_millis()).unwrap_or(u16::MAX), frames),
+        }
+    }
+
+    /// Until when everything that was seen has been handed over: not later than when it was last looked, whatever the time is
+    /// now.
+    pub fn until(&self) -> Nanos {
+        match self {
+            Self::Probes(probed) => probed.until,
+            Self::Captures(_) => clock::monotonic(),
         }
     }
 
@@ -259,10 +272,12 @@ impl Probed {
             at_most.min(Duration::from_millis(1))
         };
         self.probes.wait(waits);
+        let now = clock::monotonic();
         self.drain();
         // What was put by may be a moment older than what was just handed over.
         let latest = self.held.last().filter(|_| !self.put_by.is_empty()).map(|event| event.time);
-        let horizon = Nanos(latest.unwrap_or_else(clock::monotonic).0.saturating_sub(MOMENT.0));
+        let horizon = Nanos(latest.unwrap_or(now).0.saturating_sub(MOMENT.0));
+        self.until = self.until.max(horizon);
         let ripe = self.held.partition_point(|event| event.time <= horizon);
         events.extend(self.held.drain(..ripe));
     }

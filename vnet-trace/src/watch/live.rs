@@ -321,8 +321,8 @@ impl Live {
             }
             self.watcher.event(event, Matched::ByProbe, |event, asked| show(Shown::Event(event), asked));
         }
-        // What was seen up to now may still be in a buffer.
-        self.watcher.tick(Nanos(clock::monotonic().0.saturating_sub(BEHIND.0)));
+        // What was seen since may still be in a buffer, and a packet must not end before that.
+        self.watcher.tick(Nanos(self.looking.eyes.until().0.saturating_sub(BEHIND.0)));
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use super::attach::{AttachPoint, Needs, TABLE, Target, Tier};
 use super::btf::{Btf, Kind, Wanted};
 use super::config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 use super::drain::Probes;
+use super::in_place;
 use super::maps::{Maps, address_key};
 use super::object::{Object, ObjectError, Places};
 use super::offsets;
@@ -178,6 +179,7 @@ fn rodata(object: &Object<'_>, config: &ProbeConfig, kernel: &KernelTypes) -> Re
         question.snap = watched.snap.next_multiple_of(8).min(SNAP_MAX);
         question.wake_bytes = ring_bytes(config) / 8;
         question.inner = u8::from(watched.inner);
+        question.reads_in_place = u8::from(!watched.inner && in_place::reads_in_place(&kernel.btf, &kernel.offsets));
         if let Some(filter) = &watched.filter {
             question.frame_bytes = filter.reach().next_multiple_of(8) as u16;
             question.reads_addresses = u8::from(filter.reads_addresses());

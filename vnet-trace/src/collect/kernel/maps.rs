@@ -12,11 +12,12 @@ use super::sys;
 /// `BPF_F_RDONLY_PROG`: programs only read it.
 const READ_ONLY: u32 = 1 << 7;
 
-/// All maps of the object, and its read-only data.
+/// All maps of the object, its read-only data, and its data that begins as zeroes.
 #[derive(Debug)]
 pub struct Maps {
     by_name: HashMap<String, OwnedFd>,
     rodata: OwnedFd,
+    bss: OwnedFd,
 }
 
 impl Maps {
@@ -35,7 +36,9 @@ impl Maps {
             sys::map_create("rodata", sys::MAP_ARRAY, 4, rodata.len() as u32, 1, READ_ONLY).map_err(read_only)?;
         sys::map_update(data.as_fd(), &[0; 4], rodata).map_err(read_only)?;
         sys::map_freeze(data.as_fd()).map_err(read_only)?;
-        Ok(Self { by_name, rodata: data })
+        let bss = sys::map_create("bss", sys::MAP_ARRAY, 4, object.bss_bytes().max(1), 1, 0)
+            .map_err(|source| AttachError::map(".bss", source))?;
+        Ok(Self { by_name, rodata: data, bss })
     }
 
     /// Their file descriptors, for the programs.
@@ -44,6 +47,7 @@ impl Maps {
         Places {
             maps: self.by_name.iter().map(|(name, fd)| (name.clone(), number(fd))).collect(),
             rodata: number(&self.rodata),
+            bss: number(&self.bss),
         }
     }
 

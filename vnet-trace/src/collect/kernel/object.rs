@@ -59,6 +59,8 @@ pub struct Places {
     pub maps: HashMap<String, i32>,
     /// The file descriptor of the map with the read-only data.
     pub rodata: i32,
+    /// The file descriptor of the map with the data that begins as zeroes.
+    pub bss: i32,
 }
 
 /// A program for `BPF_PROG_LOAD`.
@@ -96,6 +98,8 @@ pub struct Object<'a> {
 struct Section<'a> {
     name: &'a str,
     bytes: &'a [u8],
+    /// How many bytes it takes in memory; without a file's bytes they are zeroes.
+    size: u64,
     /// Offset of the instruction, and number of the symbol, ascending.
     relocations: Vec<(u64, u32)>,
 }
@@ -135,7 +139,8 @@ impl<'a> Object<'a> {
             // A section without bytes in the file.
             let empty = kind == 0 || kind == 8;
             let content = if empty { &[][..] } else { part(index).ok_or_else(|| malformed("sections"))? };
-            object.sections.push(Section { name, bytes: content, relocations: Vec::new() });
+            let size = entry(index, 0x20, 8).ok_or_else(|| malformed("section table"))?;
+            object.sections.push(Section { name, bytes: content, size, relocations: Vec::new() });
             match kind {
                 2 => {
                     let link = entry(index, 0x28, 4).and_then(|link| part(link as usize));
@@ -182,6 +187,12 @@ impl<'a> Object<'a> {
     /// The read-only data, in which globals can be replaced with [`Object::global`].
     pub fn rodata(&self) -> Vec<u8> {
         self.section(".rodata").map(<[u8]>::to_vec).unwrap_or_default()
+    }
+
+    /// How many bytes of data begin as zeroes.
+    pub fn bss_bytes(&self) -> u32 {
+        let section = self.sections.iter().find(|section| section.name == ".bss");
+        section.map_or(0, |section| u32::try_from(section.size).unwrap_or(u32::MAX))
     }
 
     /// Where in the read-only data a global is.
@@ -274,9 +285,10 @@ impl<'a> Object<'a> {
                 let fd = *places.maps.get(symbol.name)?;
                 Some([plain | PSEUDO_MAP_FD << 12 | u64::from(fd as u32) << 32, 0])
             }
-            ".rodata" => {
+            section @ (".rodata" | ".bss") => {
+                let fd = if section == ".bss" { places.bss } else { places.rodata };
                 let offset = symbol.value + (instruction >> 32);
-                Some([plain | PSEUDO_MAP_VALUE << 12 | u64::from(places.rodata as u32) << 32, offset << 32])
+                Some([plain | PSEUDO_MAP_VALUE << 12 | u64::from(fd as u32) << 32, offset << 32])
             }
             _ => None,
         }
@@ -385,7 +397,7 @@ mod tests {
 
     fn places(object: &Object<'_>) -> Places {
         let maps = object.maps().iter().enumerate().map(|(at, map)| (map.name.to_owned(), at as i32 + 3)).collect();
-        Places { maps, rodata: 2 }
+        Places { maps, rodata: 2, bss: 1 }
     }
 
     #[test]
