@@ -1,7 +1,8 @@
 //! Which packets an expression matches.
 //!
 //! User space compiles the expression and puts the result in the place of [`filter_expression`] before the object is
-//! loaded. Here the packet is made into what the expression was compiled for: an Ethernet frame with its tags, in memory
+//! loaded. Most packets lie in memory as the expression wants them, and where the kernel allows it they are read there
+//! ([`glance`]). Any other is made into what the expression was compiled for: an Ethernet frame with its tags, in memory
 //! that can be read without a helper. What the frame lacks:
 //!
 //! - Its first bytes only are there, as many as the expression can reach, which user space knows

@@ -5,12 +5,13 @@
 //! offset a known constant for the verifier: a branch on an offset that is [`ABSENT`] is cut off
 //! before it is checked.
 //!
-//! There are three ways to read, by how often the code runs:
+//! There are four ways to read, by how often the code runs:
 //!
 //! - [`typed`]: a plain load, where the kernel hands over a pointer whose type it knows (`tp_btf`).
 //!   For the few fields that are looked at on every packet's way. Not for fields that are pointers:
 //!   for each such load the verifier of newer kernels searches its BTF by name, which takes
 //!   milliseconds, and from 6.17 on the loaded pointer is not a number that could be worked with.
+//! - Through such a pointer into the packet, where the kernel allows it: [`crate::expression::glance`].
 //! - [`crate::desk::Desk`]: the whole `sk_buff` at once, once it is known to be of interest.
 //! - [`field`] and [`copy`]: single values, from anywhere.
 //!
