@@ -276,7 +276,11 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
     let prediction = predicted(&question, &mut taken, &mut sight.gaps);
     let targets = targets(&taken, &question, &prediction.exchange);
     let wake = decide::Wake::new();
-    let key = Key::of(&question, &taken.snapshot).with_addresses(interesting(&taken.snapshot, &question));
+    let key = Key::of(&question, &taken.snapshot).with_addresses(interesting(
+        &taken.snapshot,
+        &question,
+        &prediction.exchange,
+    ));
     let notify = wake.notifier();
     let capture = match Capture::start(&targets, &filter(&taken.snapshot, question.protocol), key, notify) {
         Ok((capture, gaps)) => {
@@ -294,7 +298,7 @@ fn ask(options: &PingOptions, protocol: Protocol) -> Result<Answer, AskError> {
         }
     };
     let probes = match loading.map(std::thread::JoinHandle::join) {
-        Ok(Ok(Ok(mut probes))) => match watch(&mut probes, &taken.snapshot, &question) {
+        Ok(Ok(Ok(mut probes))) => match watch(&mut probes, &taken.snapshot, &question, &prediction.exchange) {
             Ok(()) => Some(probes),
             Err(error) => {
                 sight.gaps.push(no_probes(&error.to_string()));
@@ -434,11 +438,16 @@ pub fn judge(recording: Recording) -> Answer {
 }
 
 /// Tells the probes what belongs to the question.
-fn watch(probes: &mut Probes, snapshot: &Snapshot, question: &Question) -> Result<(), AttachError> {
+fn watch(
+    probes: &mut Probes,
+    snapshot: &Snapshot,
+    question: &Question,
+    predicted: &Exchange,
+) -> Result<(), AttachError> {
     for netns in &snapshot.namespaces {
         probes.watch_netns(netns.inode as u32)?;
     }
-    for address in interesting(snapshot, question).into_iter().take(MOST_ADDRESSES) {
+    for address in interesting(snapshot, question, predicted).into_iter().take(MOST_ADDRESSES) {
         probes.watch_address(address)?;
     }
     match question.protocol {
@@ -524,10 +533,13 @@ fn filter(snapshot: &Snapshot, protocol: Protocol) -> Filter {
     }
 }
 
-/// Addresses whose resolution may belong to the exchange: the destination, and every address and next hop in sight.
-fn interesting(snapshot: &Snapshot, question: &Question) -> BTreeSet<IpAddr> {
+/// Addresses whose resolution may belong to the exchange: the destination, what it is rewritten to on its way, and every
+/// address and next hop in sight.
+fn interesting(snapshot: &Snapshot, question: &Question, predicted: &Exchange) -> BTreeSet<IpAddr> {
     let mut addresses = BTreeSet::from([question.dst]);
     addresses.extend(question.source());
+    addresses
+        .extend(predicted.journeys.iter().flat_map(|journey| [journey.headers.src, journey.headers.dst]).flatten());
     for netns in &snapshot.namespaces {
         addresses.extend(netns.addresses.iter().map(|entry| entry.address));
         addresses.extend(netns.routes.iter().flat_map(|route| &route.nexthops).filter_map(|hop| hop.gateway));

@@ -189,7 +189,8 @@ fn refuted(
     }
     // What has left this machine is not seen on it again.
     if fault.loss.decision == Some(Decision::RemoteSilent) {
-        let own: BTreeSet<NetnsId> = expected.iter().map(|(device, _)| device.netns).collect();
+        let way = case.predicted.with_role(fault.role, fault.leg).flat_map(|journey| &journey.steps);
+        let own: BTreeSet<NetnsId> = way.map(|step| step.netns).chain([fault.loss.place.netns]).collect();
         if let Some(sighting) = seen.iter().find(|sighting| !own.contains(&sighting.device.netns)) {
             return Some(format!("{packet} was seen at {}", name(sighting.device)));
         }
