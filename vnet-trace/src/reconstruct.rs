@@ -36,7 +36,7 @@ mod topology;
 mod tree;
 mod waiting;
 
-pub use end::Success;
+pub use end::{Success, is_unwanted};
 pub use topology::{Nature, Node, Topology};
 
 use leg::Legs;

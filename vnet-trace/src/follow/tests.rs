@@ -10,7 +10,7 @@ use crate::correlate::{Visit, Way};
 use crate::model::event::EventKind;
 use crate::model::frame::Direction::{In, Out};
 use crate::model::id::{Device, SkbId};
-use crate::model::sight::Sight;
+use crate::model::sight::{Sight, Tier};
 use crate::reconstruct::tests::recording;
 
 const A: [u8; 4] = [10, 0, 0, 1];
@@ -248,5 +248,28 @@ proptest! {
         let counts = follower.counts();
         prop_assert_eq!(told + counts.nameless + counts.too_many, total);
         prop_assert_eq!(follower.open(), 0);
+    }
+}
+
+#[test]
+fn an_echo_reply_that_only_a_raw_socket_wanted_is_not_lost() {
+    let reply = echo(true, 1, 64, B, A);
+    for (reason, location, is_lost) in [
+        (Some("NO_SOCKET"), "ping_rcv", false),
+        (None, "icmp_rcv", false),
+        (Some("ICMP_CSUM"), "icmp_rcv", true),
+        (Some("NETFILTER_DROP"), "nft_do_chain", true),
+    ] {
+        let drop = EventKind::Drop { reason: reason.map(str::to_owned), location: Some(location.to_owned()) };
+        let events = vec![
+            event(1, 0x100, Some(device(1, 2)), &reply, EventKind::Xmit),
+            event(2, 0x100, Some(device(0, 2)), &reply, EventKind::Receive),
+            event(3, 0x100, Some(device(0, 2)), &reply, drop),
+        ];
+        let (done, _) = follow(Vec::new(), events);
+        let sight = Sight { tier: Tier::Tracepoint, ..Sight::default() };
+        let way = Ground::new(recording().before, sight).tell(done.into_iter().next().unwrap());
+        let found = matches!(way.outcome, Outcome::Dropped { .. });
+        assert_eq!(found, is_lost, "{reason:?} in {location}: {:?}", way.outcome);
     }
 }

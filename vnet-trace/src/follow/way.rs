@@ -18,7 +18,7 @@ use crate::model::question::{Iface, PmtuDiscovery, Protocol, Question};
 use crate::model::recording::Recording;
 use crate::model::sight::{Sight, Tier};
 use crate::model::snapshot::Snapshot;
-use crate::reconstruct::{Success, Topology, tell};
+use crate::reconstruct::{Success, Topology, is_unwanted, tell};
 
 /// The network that packets go over, laid out once for many packets.
 pub struct Ground {
@@ -229,7 +229,8 @@ impl Ground {
         let first = followed.packet.visits.first();
         self.recording.question.netns = first.and_then(|visit| visit.netns).unwrap_or_default();
         let answered_in = followed.answered_in.or_else(|| self.taken(&followed.packet));
-        let success = Success { answered_in, ..Success::default() };
+        let received = followed.packet.role == Role::Reply && self.is_done_with(&followed.packet);
+        let success = Success { answered_in, received, ..Success::default() };
         let journey = tell(&followed.packet, &self.recording, &self.topology, success);
         let mut outcome = self.outcome(&followed.packet, &journey);
         followed.events = std::mem::take(&mut self.recording.events);
@@ -260,6 +261,22 @@ impl Ground {
             let takes =
                 |sighting: &crate::correlate::Sighting| event(sighting.pointer).is_some_and(|event| takes(&event.kind));
             (mine && visit.sightings.iter().any(takes)).then_some(netns)
+        })
+    }
+
+    /// Whether an echo reply came to ICMP at its owner, and nobody but raw sockets, which take clones, wanted it. Where the
+    /// kernel gives no reasons (before 5.17) that is what a drop by ICMP is taken for.
+    fn is_done_with(&self, packet: &Packet) -> bool {
+        packet.visits.iter().any(|visit| {
+            let own = |netns| visit.last_said().dst.is_some_and(|dst| self.owns(netns, dst));
+            let unwanted = |sighting: &crate::correlate::Sighting| {
+                let Pointer::Event(at) = sighting.pointer else { return false };
+                let event = self.recording.events.get(at as usize);
+                matches!(event.map(|event| &event.kind), Some(EventKind::Drop { reason, location })
+                    if is_unwanted(reason.as_deref(), location.as_deref())
+                        && matches!(reason.as_deref(), None | Some("NO_SOCKET" | "NOT_SPECIFIED")))
+            };
+            visit.netns.is_some_and(own) && visit.sightings.iter().any(unwanted)
         })
     }
 

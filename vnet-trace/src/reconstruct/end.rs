@@ -91,8 +91,13 @@ pub fn counts(role: Role, reason: Option<&str>, location: Option<&str>, success:
     {
         return false;
     }
-    let unwanted = reason == Some("NO_SOCKET") || at(&["ping_rcv", "icmp_rcv", "icmpv6_rcv", "raw_local_deliver"]);
-    !(role == Role::Reply && success.received && unwanted)
+    !(role == Role::Reply && success.received && is_unwanted(reason, location))
+}
+
+/// The way an echo reply goes when ICMP itself has no use for it: raw sockets have had their clones by then.
+pub fn is_unwanted(reason: Option<&str>, location: Option<&str>) -> bool {
+    let by_icmp = |function: &str| matches!(function, "ping_rcv" | "icmp_rcv" | "icmpv6_rcv" | "raw_local_deliver");
+    reason == Some("NO_SOCKET") || location.is_some_and(by_icmp)
 }
 
 /// Whether a function is where a protocol takes a packet of this role.
