@@ -56,6 +56,7 @@ const PROGRAMS_IF_THERE: &[&str] = &[
     "ovs-dpctl",
     "python3",
     "ethtool",
+    "setpriv",
     "strace",
     "bpftool",
     "conntrack",
