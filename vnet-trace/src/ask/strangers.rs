@@ -15,8 +15,13 @@ use crate::model::snapshot::{Netns, Part, Snapshot};
 /// The namespaces in which a packet of the question was seen and that the snapshot does not have, with nothing read of them.
 ///
 /// Address resolution is told apart by addresses alone, which another network of the machine may have as well; so where
-/// nothing else was seen is none.
+/// nothing else was seen is none. And where nothing was closed to us, what nobody can find is what lies beyond our sight:
+/// then there are none either.
 pub fn found(snapshot: &Snapshot, records: &[KernelRecord]) -> Vec<Netns> {
+    let closed = |netns: &Netns| netns.unread.contains(&Part::Everything);
+    if snapshot.hidden_processes == 0 && !snapshot.namespaces.iter().any(closed) {
+        return Vec::new();
+    }
     let is_known = |inode: &u32| snapshot.namespaces.iter().any(|netns| netns.inode as u32 == *inode);
     let own = |record: &&KernelRecord| matches!(record.role, Role::EchoRequest | Role::EchoReply);
     let inode = |record: &KernelRecord| record.device.and_then(|device| device.netns).or(record.netns);
@@ -50,13 +55,15 @@ mod tests {
     #[test]
     fn only_where_the_question_itself_was_seen_is_a_place() {
         let known = Netns { inode: 4000, ..Netns::default() };
-        let snapshot = Snapshot { namespaces: vec![known], ..Snapshot::default() };
+        let snapshot = Snapshot { namespaces: vec![known], hidden_processes: 3, ..Snapshot::default() };
         let records = [
             seen(Role::EchoRequest, 4000),
             seen(Role::ArpRequest, 4001),
             seen(Role::EchoRequest, 4002),
             seen(Role::EchoReply, 4002),
         ];
+        let open = Snapshot { hidden_processes: 0, ..snapshot.clone() };
+        assert!(found(&open, &records).is_empty());
         let found = found(&snapshot, &records);
         let names: Vec<(NetnsId, &str)> = found.iter().map(|netns| (netns.id, netns.name.as_str())).collect();
         assert_eq!(names, [(NetnsId(1), "net:[4002]")]);

@@ -158,6 +158,7 @@ pub fn take(request: &Request) -> Result<Taken, SnapshotError> {
     let unnamed = named.christen(&mut handles, &mut snapshot.namespaces);
     snapshot.gaps.extend(unnamed);
     snapshot.gaps.extend(shut);
+    snapshot.hidden_processes = closed;
     if closed > 0 {
         snapshot.gaps.push(Gap {
             what: format!("the network namespaces of {closed} processes"),

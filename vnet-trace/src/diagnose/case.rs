@@ -222,10 +222,15 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether what a device sends may leave the machine. The other end of a pair and the lower device of a stacked one never do,
-    /// also where they cannot be seen.
+    /// Whether what a device sends leaves all that can be seen from here. The other end of a pair and the lower device of a
+    /// stacked one are on this machine; they are beyond our sight only where nothing that could be looked at was closed to us.
     pub fn leads_out(&self, device: Device) -> bool {
         let Some(link) = self.link(device) else { return false };
+        let nothing_closed = self.snapshot().hidden_processes == 0
+            && !self.snapshot().namespaces.iter().any(|netns| self.is_closed(netns.id));
+        if link.link_nsid.is_some() && link.link_netns.is_none() && nothing_closed {
+            return true;
+        }
         !matches!(
             link.kind,
             LinkKind::Veth

@@ -32,6 +32,9 @@ pub struct Snapshot {
     /// What the machine's files say about who sets what.
     #[serde(default)]
     pub provenance: Provenance,
+    /// Processes whose network namespaces may not be looked at; 0 if those are only a few among many.
+    #[serde(default)]
+    pub hidden_processes: usize,
     /// What could not be read.
     #[serde(default)]
     pub gaps: Vec<Gap>,

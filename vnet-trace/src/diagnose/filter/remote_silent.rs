@@ -47,8 +47,12 @@ mod tests {
 
     #[test]
     fn silent_when_the_other_end_is_on_this_machine() {
-        let hidden = World::cable().change("a/veth1", |link| (link.link_nsid, link.link_netns) = (Some(4), None));
-        assert!(hidden.fault(Role::Request, "a/veth1", Decision::RemoteSilent).is_silent(check));
+        let hidden = || World::cable().change("a/veth1", |link| (link.link_nsid, link.link_netns) = (Some(4), None));
+        let closed = hidden().machine(|snapshot| snapshot.hidden_processes = 3);
+        assert!(closed.fault(Role::Request, "a/veth1", Decision::RemoteSilent).is_silent(check));
+        // Where nothing was closed to us, it is what can be seen that it left.
+        let found = hidden().fault(Role::Request, "a/veth1", Decision::RemoteSilent).found(check);
+        assert_eq!(found.at, "a/veth1");
     }
 
     #[test]
