@@ -18,14 +18,13 @@ use crate::model::snapshot::{Netns, Part, Snapshot};
 /// nothing else was seen is none. And where nothing was closed to us, what nobody can find is what lies beyond our sight:
 /// then there are none either.
 pub fn found(snapshot: &Snapshot, records: &[KernelRecord]) -> Vec<Netns> {
-    let closed = |netns: &Netns| netns.unread.contains(&Part::Everything);
-    if snapshot.hidden_processes == 0 && !snapshot.namespaces.iter().any(closed) {
+    if !snapshot.is_restricted() {
         return Vec::new();
     }
     let is_known = |inode: &u32| snapshot.namespaces.iter().any(|netns| netns.inode as u32 == *inode);
     let own = |record: &&KernelRecord| matches!(record.role, Role::EchoRequest | Role::EchoReply);
-    let inode = |record: &KernelRecord| record.device.and_then(|device| device.netns).or(record.netns);
-    let inodes: BTreeSet<u32> = records.iter().filter(own).filter_map(inode).filter(|inode| !is_known(inode)).collect();
+    let seen = records.iter().filter(own).filter_map(KernelRecord::inode);
+    let inodes: BTreeSet<u32> = seen.filter(|inode| !is_known(inode)).collect();
     let first = snapshot.namespaces.len();
     inodes
         .into_iter()
@@ -67,6 +66,6 @@ mod tests {
         let found = found(&snapshot, &records);
         let names: Vec<(NetnsId, &str)> = found.iter().map(|netns| (netns.id, netns.name.as_str())).collect();
         assert_eq!(names, [(NetnsId(1), "net:[4002]")]);
-        assert!(found.iter().all(|netns| netns.unread.contains(&Part::Everything)));
+        assert!(found.iter().all(Netns::is_closed));
     }
 }

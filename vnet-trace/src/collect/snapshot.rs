@@ -18,7 +18,7 @@ use super::{bpf, clock, containers, procnet, provenance};
 use crate::model::id::NetnsId;
 use crate::model::question::Protocol;
 use crate::model::sight::Gap;
-use crate::model::snapshot::{Netns, Part, Snapshot};
+use crate::model::snapshot::Snapshot;
 
 mod reach;
 mod read;
@@ -104,8 +104,10 @@ impl Taken {
         let over = Instant::now() + settle::AT_MOST;
         while !settle::is_settled(&self.snapshot, family) && Instant::now() < over {
             std::thread::sleep(settle::STEP);
-            let gaps = std::mem::take(&mut self.snapshot.gaps);
-            self.snapshot = Snapshot { gaps, ..self.again()? };
+            let again = self.again()?;
+            // What is found out once, of the machine and not of its namespaces.
+            let Snapshot { engine_networks, hidden_processes, gaps, .. } = std::mem::take(&mut self.snapshot);
+            self.snapshot = Snapshot { engine_networks, hidden_processes, gaps, ..again };
         }
         Ok(())
     }
@@ -113,8 +115,7 @@ impl Taken {
     /// Reads the same namespaces once more, with the same ids. New namespaces are not looked for.
     pub fn again(&self) -> Result<Snapshot, SnapshotError> {
         // What could not be entered before need not be now.
-        let open = |netns: &Netns| !netns.unread.contains(&Part::Everything);
-        let needed = self.snapshot.namespaces.iter().take_while(|netns| open(netns)).count();
+        let needed = self.snapshot.namespaces.iter().take_while(|netns| !netns.is_closed()).count();
         let reached = reach::look(&self.handles, 0..needed)?;
         finish(&self.request, &self.handles, reached, &mut ovs::read())
     }

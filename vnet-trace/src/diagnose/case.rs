@@ -9,7 +9,7 @@ use crate::model::diagnosis::{Evidence, Finding, Fix, Grade, Risk, Source};
 use crate::model::exchange::{Exchange, Fault, Leg, Place, Role};
 use crate::model::id::{Device, IfIndex, NetnsId};
 use crate::model::recording::Recording;
-use crate::model::snapshot::{Link, LinkKind, Netns, Part, Snapshot};
+use crate::model::snapshot::{Link, LinkKind, Netns, Snapshot};
 use crate::predict::filter::Refused;
 
 /// Everything a rule may look at.
@@ -226,9 +226,7 @@ impl<'a> Case<'a> {
     /// stacked one are on this machine; they are beyond our sight only where nothing that could be looked at was closed to us.
     pub fn leads_out(&self, device: Device) -> bool {
         let Some(link) = self.link(device) else { return false };
-        let nothing_closed = self.snapshot().hidden_processes == 0
-            && !self.snapshot().namespaces.iter().any(|netns| self.is_closed(netns.id));
-        if link.link_nsid.is_some() && link.link_netns.is_none() && nothing_closed {
+        if link.has_hidden_end() && !self.snapshot().is_restricted() {
             return true;
         }
         !matches!(
@@ -244,16 +242,12 @@ impl<'a> Case<'a> {
 
     /// Whether nothing at all was read of a namespace.
     pub fn is_closed(&self, netns: NetnsId) -> bool {
-        self.snapshot().netns(netns).is_none_or(|netns| netns.unread.contains(&Part::Everything))
+        self.snapshot().netns(netns).is_none_or(Netns::is_closed)
     }
 
     /// Whether no namespace of the machine is known to be out of sight.
     pub fn sees_all(&self) -> bool {
-        let mut namespaces = self.snapshot().namespaces.iter();
-        namespaces.all(|netns| {
-            let hidden = |link: &Link| link.link_nsid.is_some() && link.link_netns.is_none();
-            !self.is_closed(netns.id) && !netns.links.iter().any(hidden)
-        })
+        !self.snapshot().is_restricted() && !self.snapshot().devices().any(|(_, link)| link.has_hidden_end())
     }
 
     /// Why the other end of a device, which is on this machine, cannot be seen.

@@ -10,7 +10,7 @@ use crate::model::exchange::{Action, Decision, Fate, Fault, Journey, Leg, Loss, 
 use crate::model::id::{Device, NetnsId};
 use crate::model::netfilter::RuleRef;
 use crate::model::recording::PingError;
-use crate::model::snapshot::{LinkKind, OperState};
+use crate::model::snapshot::{Link, LinkKind};
 
 use super::case::Case;
 use super::confirm::{Sighting, Way, fits, sightings, steps};
@@ -189,9 +189,7 @@ fn by_event(case: &Case<'_>, journey: &Journey, part: &Part) -> Option<Fault> {
 /// given in between, its noop qdisc dropped.
 fn has_lost_carrier(case: &Case<'_>, device: Device) -> bool {
     let after = case.recording.after.as_ref().and_then(|after| after.link(device));
-    after.is_some_and(|link| {
-        !link.carrier || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent)
-    })
+    after.is_some_and(Link::lacks_carrier)
 }
 
 /// The only filter of a device in one direction, if there is just one.

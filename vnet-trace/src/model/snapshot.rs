@@ -239,6 +239,16 @@ impl Link {
         self.flags & 0x1 != 0
     }
 
+    /// The kernel says itself that it has no carrier; a stacked device says so later than its lower device.
+    pub fn lacks_carrier(&self) -> bool {
+        !self.carrier || matches!(self.operstate, OperState::LowerLayerDown | OperState::NotPresent)
+    }
+
+    /// Its other end or lower device is in a network namespace that was not found.
+    pub fn has_hidden_end(&self) -> bool {
+        self.link_nsid.is_some() && self.link_netns.is_none()
+    }
+
     /// Wraps what it sends into packets of the network below it.
     pub fn is_tunnel(&self) -> bool {
         matches!(
@@ -1012,6 +1022,11 @@ impl Snapshot {
         self.namespaces.get(id.0 as usize)
     }
 
+    /// Whether something was closed to whoever took it: a namespace, or processes that may live in one.
+    pub fn is_restricted(&self) -> bool {
+        self.hidden_processes > 0 || self.namespaces.iter().any(Netns::is_closed)
+    }
+
     /// The device, if the snapshot knows it.
     pub fn link(&self, device: Device) -> Option<&Link> {
         self.netns(device.netns)?.link(device.ifindex)
@@ -1080,6 +1095,11 @@ impl Snapshot {
 }
 
 impl Netns {
+    /// Nothing at all was read of it.
+    pub fn is_closed(&self) -> bool {
+        self.unread.contains(&Part::Everything)
+    }
+
     /// The device with this index.
     pub fn link(&self, ifindex: IfIndex) -> Option<&Link> {
         self.links.iter().find(|link| link.index == ifindex)

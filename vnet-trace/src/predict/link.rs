@@ -6,7 +6,7 @@
 use crate::model::exchange::{Action, ArpRefusal, Decision, Opaque, Place};
 use crate::model::id::{Device, IfIndex, MacAddr};
 use crate::model::netfilter::Hook;
-use crate::model::snapshot::{Link, LinkKind, OperState};
+use crate::model::snapshot::{Link, LinkKind};
 
 use super::filter::Verdict;
 use super::frame::{Branch, End, Frame, Payload, Trail};
@@ -141,8 +141,7 @@ impl Walk<'_> {
             && self.snapshot.lower(device).is_some_and(|lower| {
                 self.link(lower).is_some_and(|link| !link.is_up()) || self.no_carrier(lower).is_some()
             });
-        let dead =
-            !link.carrier || lower_dead || matches!(link.operstate, OperState::LowerLayerDown | OperState::NotPresent);
+        let dead = lower_dead || link.lacks_carrier();
         if !dead || link.is_loopback() {
             return None;
         }

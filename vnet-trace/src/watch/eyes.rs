@@ -291,13 +291,14 @@ impl Probed {
         for mut record in self.records.drain(..) {
             self.received += 1;
             let packet = std::mem::take(&mut record.packet);
-            let inode = record.device.and_then(|device| device.netns).or(record.netns);
-            self.unknown |= inode.is_some_and(|inode| !by_inode.contains_key(&inode));
             let mut names =
                 kernel::decode::Names { netns: &number, symbol: &mut |address| self.probes.symbol(address) };
             let mut event = Event { bytes: packet, ..kernel::decode::event(&record, &mut names) };
             // The namespaces are read again then, and until that is done the packet stays where it was.
-            event.netns = event.netns.filter(|netns| *netns != NetnsId::ELSEWHERE);
+            if event.netns == Some(NetnsId::ELSEWHERE) {
+                self.unknown = true;
+                event.netns = None;
+            }
             // Nearly in order already: only what two CPUs saw at the same moment may have changed places.
             let at = self.held.iter().rposition(|before| before.time <= event.time).map_or(0, |last| last + 1);
             self.held.insert(at, event);

@@ -28,7 +28,7 @@ pub struct Names<'a> {
 /// Turns a record into an event.
 pub fn event(record: &KernelRecord, names: &mut Names<'_>) -> Event {
     let device = record.device.and_then(|device| resolve(device, names));
-    let inode = record.device.and_then(|device| device.netns).or(record.netns).filter(|_| device.is_none());
+    let inode = record.inode().filter(|_| device.is_none());
     let netns = inode.map(|inode| (names.netns)(inode).unwrap_or(NetnsId::ELSEWHERE));
     Event {
         time: Nanos(record.time_ns),

@@ -215,6 +215,11 @@ pub trait ReasonNames {
 }
 
 impl KernelRecord {
+    /// The inode of the namespace where it was seen, as far as the probe could tell.
+    pub fn inode(&self) -> Option<u32> {
+        self.device.and_then(|device| device.netns).or(self.netns)
+    }
+
     /// Reads a record; None if it comes from a probe that this version does not know.
     pub fn from_raw(sighting: &Sighting<'_>, names: &dyn ReasonNames) -> Option<Self> {
         let raw = sighting.record;
