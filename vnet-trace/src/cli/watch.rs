@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::output::Output;
 use crate::cli::{Exit, Failure, how, last, terminal};
+use crate::collect::kernel::Begin;
 use crate::collect::{clock, netns};
 use crate::follow::Limits;
 use crate::follow::way::Told;
@@ -329,9 +330,15 @@ impl Args {
             snaplen: self.snaplen,
             inner: self.inner,
             tier: self.tier,
+            begin: self.begin(),
             limits: Limits::default(),
             redact: self.redact,
         }
+    }
+
+    /// What every packet of the machine pays for is left out until one matches, unless the first one's every step is wanted.
+    fn begin(&self) -> Begin {
+        if self.look.verbose == 0 && self.output.is_empty() { Begin::Lean } else { Begin::Whole }
     }
 
     fn replay(&self) -> Result<replay::Options, Failure> {

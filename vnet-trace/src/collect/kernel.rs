@@ -26,7 +26,7 @@ mod sys;
 mod trial;
 
 pub use attach::{AttachPoint, Needs, Scope, TABLE, Target, Tier};
-pub use config::{Family, LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
+pub use config::{Begin, Family, LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 pub use drain::{Lost, Probes, PutBy, Sighting};
 pub use load::{AttachError, attach};
 pub use reasons::Reasons;

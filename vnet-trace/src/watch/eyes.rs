@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::collect::clock;
 use crate::collect::kernel::{
-    self, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, PutBy, SNAP_MAX, Told as ToldOf, Watched,
+    self, Begin, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, PutBy, SNAP_MAX, Told as ToldOf, Watched,
 };
 use crate::collect::pcap::CaptureError;
 use crate::collect::pcap::stream::Stream;
@@ -90,6 +90,8 @@ pub struct Asked<'a> {
     pub inner: bool,
     /// Bytes of a packet that are kept.
     pub snaplen: Option<u32>,
+    /// Which probes are attached before a packet matches.
+    pub begin: Begin,
 }
 
 /// Attaches the probes; None, with why, if none can be had.
@@ -108,6 +110,7 @@ pub fn attach(asked: &Asked<'_>) -> Result<Probes, Gap> {
         netns: asked.netns.clone(),
         question: Matching::Expression(watched),
         ring_bytes: RING,
+        begin: asked.begin,
         ..ProbeConfig::default()
     };
     let gap = |why: String| Gap {
@@ -157,12 +160,24 @@ impl Eyes {
         }
     }
 
+    /// Whether probes were attached since the last call, so that more can be seen than before.
+    pub fn got_rest(&mut self) -> bool {
+        match self {
+            Self::Probes(probed) => probed.probes.got_rest(),
+            Self::Captures(_) => false,
+        }
+    }
+
     /// How many places are looked at, for people: `36 devices`, `14 probes`.
     pub fn count(&self) -> String {
         match self {
             Self::Probes(probed) => {
                 let attached = probed.probes.reports().iter().filter(|report| report.tier != Tier::Capture).count();
-                format!("{attached} probes ({})", probed.probes.tier().name())
+                let tier = probed.probes.tier().name();
+                match probed.probes.waiting() {
+                    0 => format!("{attached} probes ({tier})"),
+                    waiting => format!("{attached} probes ({tier}), {waiting} more once a packet matches,"),
+                }
             }
             Self::Captures(stream) => format!("{} devices (capture)", stream.devices().len()),
         }
@@ -288,6 +303,9 @@ impl Probed {
         self.probes.hand_over(&mut self.put_by, ROUND, |record| records.push(record));
         let by_inode = &self.by_inode;
         let number = |inode: u32| by_inode.get(&inode).copied();
+        if !self.records.is_empty() {
+            self.probes.attach_rest();
+        }
         for mut record in self.records.drain(..) {
             self.received += 1;
             let packet = std::mem::take(&mut record.packet);

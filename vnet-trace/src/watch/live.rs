@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::eyes::{self, Eyes};
 use super::record::Captured;
 use super::{Matched, Seen, Wanted, Watcher, reach};
-use crate::collect::kernel::DeviceRef;
+use crate::collect::kernel::{Begin, DeviceRef};
 use crate::collect::netns::find::candidates;
 use crate::collect::netns::{self, Handle, NetnsError};
 use crate::collect::pcap::CaptureError;
@@ -44,6 +44,8 @@ pub struct Options {
     pub inner: bool,
     /// Hidden `--tier`: the best tier that may be used, for tests.
     pub tier: Option<Tier>,
+    /// Which probes are attached before a packet matches.
+    pub begin: Begin,
     /// What bounds memory.
     pub limits: Limits,
     /// Everything is told with other names, addresses and payload.
@@ -140,6 +142,8 @@ pub struct Live {
     counted: Instant,
     /// When the picture of the network was last asked for.
     shown: Instant,
+    /// Probes were attached since.
+    sees_more: bool,
     /// When it was last looked for new namespaces.
     scanned: Instant,
     /// The kernel lets through what is asked for, not everything.
@@ -230,6 +234,7 @@ impl Live {
                 devices,
                 inner: options.inner,
                 snaplen: options.snaplen,
+                begin: options.begin,
             })
         };
         let early = options.devices.is_empty();
@@ -286,6 +291,7 @@ impl Live {
             told: 0,
             counted: now,
             shown: now,
+            sees_more: false,
             scanned: now,
             filtered,
         })
@@ -312,6 +318,9 @@ impl Live {
                 self.rescan();
             }
         }
+        if self.looking.eyes.got_rest() {
+            self.see_more();
+        }
         for frame in self.frames.drain(..) {
             self.watcher.frame(frame, |frame, asked| show(Shown::Frame(frame), asked));
         }
@@ -324,6 +333,16 @@ impl Live {
         // What was seen since may still be in a buffer, and a packet must not end before that.
         self.watcher.tick(Nanos(self.looking.eyes.until().0.saturating_sub(BEHIND.0)));
         Ok(())
+    }
+
+    /// More probes are attached than before.
+    fn see_more(&mut self) {
+        let Sight { tier, probes, .. } = self.looking.eyes.sight();
+        let sight = &mut self.looking.sight;
+        (sight.tier, sight.probes) = (tier, probes);
+        let seen = self.looking.seen(self.watcher.wanted());
+        self.watcher.renew(seen);
+        self.sees_more = true;
     }
 
     /// Looks at all of the machine again: there are other namespaces than before.
@@ -375,7 +394,7 @@ impl Live {
     /// A newer picture of the network, if one was taken since the last call.
     pub fn renewed(&mut self) -> Option<Picture> {
         let looked = self.looking.looked;
-        let is_new = looked > self.shown;
+        let is_new = looked > self.shown || std::mem::take(&mut self.sees_more);
         self.shown = looked;
         is_new.then(|| self.picture())
     }

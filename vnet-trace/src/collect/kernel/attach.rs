@@ -203,6 +203,13 @@ impl AttachPoint {
         );
         kind && (scope.way || is_needed)
     }
+
+    /// Whether it need not be there before a packet is followed: it neither finds packets that no other probe would, nor sees
+    /// them end.
+    pub const fn can_wait(&self) -> bool {
+        use ProbeId as Id;
+        !matches!(self.probe, Id::KfreeSkb | Id::ConsumeSkb | Id::QdiscDrop | Id::NetDevStartXmit | Id::NetifReceiveSkb)
+    }
 }
 
 const fn tp(program: &'static str, tracepoint: &'static str) -> Target {

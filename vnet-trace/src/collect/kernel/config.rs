@@ -30,10 +30,23 @@ pub struct ProbeConfig {
     pub tunnel_ports: Vec<u16>,
     /// How much the probes say about themselves.
     pub log: LogLevel,
+    /// Which probes are attached before there is a packet to follow.
+    pub begin: Begin,
     /// Which packets are asked for.
     pub question: Matching,
     /// The address family of the exchange; None if it is not known, or both may matter.
     pub family: Option<Family>,
+}
+
+/// Which probes are attached from the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// All.
+    #[default]
+    Whole,
+    /// Those that can find a packet and see its end. The others, which only tell of packets that are followed and would be a
+    /// burden to all others, are loaded, and attached by [`super::Probes::attach_rest`].
+    Lean,
 }
 
 /// An address family.
@@ -79,6 +92,7 @@ impl Default for ProbeConfig {
             // VXLAN by IANA's choice and by Linux's old one, Geneve.
             tunnel_ports: vec![4789, 8472, 6081],
             log: LogLevel::heard(),
+            begin: Begin::Whole,
         }
     }
 }

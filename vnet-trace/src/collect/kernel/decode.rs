@@ -80,6 +80,7 @@ pub fn why(why: &WhyNot) -> String {
         }
         WhyNot::Unsupported => "the kernel does not support it".to_owned(),
         WhyNot::Denied => "not permitted".to_owned(),
+        WhyNot::Waits => "attached when the first packet is followed".to_owned(),
         WhyNot::NoBtf { what } | WhyNot::Refused { what } => what.clone(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
@@ -13,7 +14,7 @@ use vnet_trace_ebpf::{COUNTER_UNDECIDED, ProbeId, Record, SNAP_MAX};
 
 use super::attach::Tier;
 use super::config::LogLevel;
-use super::load::AttachError;
+use super::load::{AttachError, Waiting};
 use super::maps::{Maps, address_key, possible_cpus};
 use super::reasons::Reasons;
 use super::record::KernelRecord;
@@ -100,9 +101,20 @@ impl PutBy {
 /// The probes of one trace. Dropping it detaches them.
 pub struct Probes {
     kernel: Option<Attached>,
+    rest: Rest,
     reports: Vec<ProbeReport>,
     reasons: Reasons,
     symbols: Option<Symbols>,
+}
+
+/// Probes that are not attached yet.
+enum Rest {
+    /// There are none.
+    None,
+    /// They are loaded.
+    Waits(Box<Waiting>),
+    /// A thread attaches them, because that takes longer than the ring buffer lasts.
+    Comes(JoinHandle<(Vec<OwnedFd>, Vec<ProbeReport>)>),
 }
 
 struct Attached {
@@ -119,12 +131,13 @@ struct Attached {
 impl Probes {
     /// No probe at all, and why.
     pub(super) fn none(reports: Vec<ProbeReport>, reasons: Reasons) -> Self {
-        Self { kernel: None, reports, reasons, symbols: None }
+        Self { kernel: None, rest: Rest::None, reports, reasons, symbols: None }
     }
 
     pub(super) fn new(
         mut maps: Maps,
         links: Vec<OwnedFd>,
+        waiting: Option<Waiting>,
         reports: Vec<ProbeReport>,
         reasons: Reasons,
         log: LogLevel,
@@ -144,7 +157,49 @@ impl Probes {
             since: clock::monotonic(),
             links,
         };
-        Ok(Self { kernel: Some(kernel), reports, reasons, symbols: None })
+        let rest = waiting.map_or(Rest::None, |waiting| Rest::Waits(Box::new(waiting)));
+        Ok(Self { kernel: Some(kernel), rest, reports, reasons, symbols: None })
+    }
+
+    /// Begins to attach the probes that were left out, see [`super::Begin::Lean`]. Does not wait for it.
+    pub fn attach_rest(&mut self) {
+        if let Rest::Waits(waiting) = std::mem::replace(&mut self.rest, Rest::None)
+            && let Ok(thread) = std::thread::Builder::new().name("probes".to_owned()).spawn(move || waiting.attach())
+        {
+            self.rest = Rest::Comes(thread);
+        }
+    }
+
+    /// Whether the probes that were left out have been attached since the last call.
+    pub fn got_rest(&mut self) -> bool {
+        let is_there = matches!(&self.rest, Rest::Comes(thread) if thread.is_finished());
+        if is_there {
+            self.take_rest();
+        }
+        is_there
+    }
+
+    /// How many probes wait to be attached.
+    pub fn waiting(&self) -> usize {
+        match &self.rest {
+            Rest::Waits(waiting) => waiting.len(),
+            Rest::None | Rest::Comes(_) => 0,
+        }
+    }
+
+    /// Waits for the probes that are being attached.
+    fn take_rest(&mut self) {
+        if let Rest::Comes(thread) = std::mem::replace(&mut self.rest, Rest::None)
+            && let Ok((links, reports)) = thread.join()
+            && let Some(kernel) = &mut self.kernel
+        {
+            kernel.links.extend(links);
+            for report in reports {
+                if let Some(before) = self.reports.iter_mut().find(|before| before.probe == report.probe) {
+                    *before = report;
+                }
+            }
+        }
     }
 
     /// What became of each probe, in the order of the table.
@@ -285,6 +340,7 @@ impl Probes {
     }
 
     fn detach_all(&mut self) {
+        self.take_rest();
         let pace = match self.tier() {
             Tier::Fentry | Tier::Kprobe => Pace::Slow,
             Tier::Tracepoint | Tier::Capture => Pace::Quick,

@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use vnet_trace_ebpf::{Config, Mode, ProbeId, TUNNEL_PORTS};
+use vnet_trace_ebpf::{Config, Mode, TUNNEL_PORTS};
 
 use super::attach::{AttachPoint, Needs, TABLE, Target, Tier};
 use super::btf::{Btf, Kind, Wanted};
-use super::config::{LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
+use super::config::{Begin, LogLevel, Matching, ProbeConfig, SNAP_MAX, Told, Watched};
 use super::drain::Probes;
 use super::in_place;
 use super::maps::{Maps, address_key};
@@ -86,7 +86,7 @@ pub fn attach(config: &ProbeConfig) -> Result<Probes, AttachError> {
     if config.tier == Some(Tier::Capture) {
         return Ok(Probes::none(report::without(&WhyNot::OtherTier), Reasons::default()));
     }
-    let kernel = match KernelTypes::read() {
+    let mut kernel = match KernelTypes::read() {
         Ok(kernel) => kernel,
         Err(what) => {
             return Ok(Probes::none(report::without(&WhyNot::NoBtf { what }), Reasons::default()));
@@ -104,19 +104,144 @@ pub fn attach(config: &ProbeConfig) -> Result<Probes, AttachError> {
         Err(error) => return Err(error),
     };
     fill(&maps, config)?;
+    let reasons = std::mem::take(&mut kernel.reasons);
     let loader = Loader {
-        object: &object,
         places: maps.places(),
         types: sys::btf_load(object.btf()).ok(),
+        object,
         instead: instead(config),
-        kernel: &kernel,
-        config,
+        kernel,
+        tier: config.tier,
         support: Support::probe(),
-        links: Mutex::new(Vec::new()),
     };
-    let reports = loader.attach_rows();
-    let links = loader.links.into_inner().unwrap_or_default();
-    Probes::new(maps, links, reports, kernel.reasons, config.log)
+    let scope = config.scope();
+    let (now, later): (Vec<_>, Vec<_>) = TABLE
+        .iter()
+        .filter(|row| row.concerns(&scope))
+        .map(|row| Row::new(row, if config.begin == Begin::Lean && row.can_wait() { When::Later } else { When::Now }))
+        .partition(|row| row.when == When::Now);
+    let rows = loader.work(now.into_iter().chain(later).collect());
+    let (mut links, mut reports, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        if row.ready.is_some() {
+            waiting.push(row);
+        } else {
+            links.extend(row.links);
+            reports.push(row.report);
+        }
+    }
+    reports.extend(waiting.iter().map(Row::waits));
+    report::sort(&mut reports);
+    let waiting = (!waiting.is_empty()).then(|| Waiting { loader, rows: waiting });
+    Probes::new(maps, links, waiting, reports, reasons, config.log)
+}
+
+/// Probes that are loaded and wait to be attached.
+pub(super) struct Waiting {
+    loader: Loader,
+    rows: Vec<Row>,
+}
+
+impl Waiting {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Attaches them, and gives what keeps them attached, and what became of each. Takes a while where functions are entered.
+    pub fn attach(self) -> (Vec<OwnedFd>, Vec<ProbeReport>) {
+        let Self { loader, mut rows } = self;
+        for row in &mut rows {
+            row.when = When::Now;
+        }
+        let (mut links, mut reports) = (Vec::new(), Vec::new());
+        for row in loader.work(rows) {
+            links.extend(row.links);
+            reports.push(row.report);
+        }
+        (links, reports)
+    }
+}
+
+/// A row on its way to be attached.
+struct Row {
+    point: &'static AttachPoint,
+    when: When,
+    /// What became of the ways that were tried.
+    report: ProbeReport,
+    /// How many ways were tried.
+    tried: usize,
+    /// The programs of the last way, which are loaded and not attached yet.
+    ready: Option<Vec<Ready>>,
+    links: Vec<OwnedFd>,
+}
+
+/// When a probe is attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    Later,
+}
+
+impl Row {
+    fn new(point: &'static AttachPoint, when: When) -> Self {
+        let report = ProbeReport {
+            probe: point.probe,
+            tier: Tier::Capture,
+            place: point.targets[0].place(),
+            needs: point.needs,
+            blind: point.blind,
+            failures: Vec::new(),
+        };
+        Self { point, when, report, tried: 0, ready: None, links: Vec::new() }
+    }
+
+    /// Attaches what is loaded.
+    fn attach(&mut self, ready: &[Ready]) -> Result<(), WhyNot> {
+        self.links = ready.iter().map(Ready::attach).collect::<Result<_, _>>()?;
+        if let Some(target) = self.target() {
+            (self.report.tier, self.report.place) = (target.tier(), target.place());
+        }
+        Ok(())
+    }
+
+    /// What is said of a probe that waits.
+    fn waits(&self) -> ProbeReport {
+        let mut report = self.report.clone();
+        if let Some(target) = self.target() {
+            report.failures.push(Failure { tier: target.tier(), place: target.place(), why: WhyNot::Waits });
+        }
+        report
+    }
+
+    /// The way that was tried last.
+    fn target(&self) -> Option<&'static Target> {
+        self.point.targets.get(self.tried.checked_sub(1)?)
+    }
+}
+
+/// A program that is loaded, and where it goes.
+struct Ready {
+    program: OwnedFd,
+    to: Site,
+}
+
+/// Where a program goes.
+enum Site {
+    /// What it was loaded for, or a tracepoint of this name.
+    Trace(Option<&'static str>),
+    /// A function.
+    Kprobe(&'static str, KprobeAt),
+}
+
+impl Ready {
+    fn attach(&self) -> Result<OwnedFd, WhyNot> {
+        let attached = match self.to {
+            Site::Trace(name) => sys::tracepoint_open(name, self.program.as_fd()),
+            Site::Kprobe(function, at) => sys::kprobe(function, at, self.program.as_fd()),
+        };
+        attached.map_err(|error| why_not(&error, ""))
+    }
 }
 
 /// What the running kernel says about its types.
@@ -253,101 +378,101 @@ fn fill(maps: &Maps, config: &ProbeConfig) -> Result<(), AttachError> {
 }
 
 /// Everything that it takes to load and attach programs.
-struct Loader<'a> {
-    object: &'a Object<'a>,
+struct Loader {
+    object: Object<'static>,
     places: Places,
     types: Option<OwnedFd>,
     /// Functions that are replaced.
     instead: HashMap<String, Vec<u64>>,
-    kernel: &'a KernelTypes,
-    config: &'a ProbeConfig,
+    kernel: KernelTypes,
+    /// The best tier that may be used.
+    tier: Option<Tier>,
     support: Support,
-    /// What keeps the programs attached.
-    links: Mutex<Vec<OwnedFd>>,
 }
 
-impl Loader<'_> {
-    fn attach_rows(&self) -> Vec<ProbeReport> {
-        let scope = self.config.scope();
-        let queue = Mutex::new(TABLE.iter().filter(|row| row.concerns(&scope)));
+impl Loader {
+    /// Attaches rows, or loads those that wait, on several threads.
+    fn work(&self, rows: Vec<Row>) -> Vec<Row> {
+        let queue = Mutex::new(rows.into_iter());
         let next = || queue.lock().ok().and_then(|mut queue| queue.next());
         let work = || {
             let mut done = Vec::new();
-            while let Some(row) = next() {
-                done.push(self.attach_row(row));
+            while let Some(mut row) = next() {
+                self.see_to(&mut row);
+                done.push(row);
             }
             done
         };
         let others = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4) - 1;
-        let mut reports: Vec<ProbeReport> = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let threads: Vec<_> = (0..others).map(|_| scope.spawn(work)).collect();
-            let mut reports = work();
-            reports.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
-            reports
-        });
-        let position = |probe: ProbeId| TABLE.iter().position(|row| row.probe == probe);
-        reports.sort_by_key(|report| position(report.probe));
-        reports
+            let mut rows = work();
+            rows.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
+            rows
+        })
     }
 
-    fn attach_row(&self, row: &'static AttachPoint) -> ProbeReport {
-        let mut report = ProbeReport {
-            probe: row.probe,
-            tier: Tier::Capture,
-            place: row.targets[0].place(),
-            needs: row.needs,
-            blind: row.blind,
-            failures: Vec::new(),
-        };
-        for target in row.targets {
-            let outcome = allowed(target, self.config.tier)
-                .and_then(|()| self.support.allows(target.tier()))
-                .and_then(|()| fits(target, row.needs, self.kernel))
-                .and_then(|()| self.attach_target(target));
+    /// Attaches a row by the best way that the kernel takes, or loads it if it waits.
+    fn see_to(&self, row: &mut Row) {
+        loop {
+            let outcome = match (row.ready.take(), row.target()) {
+                (Some(ready), Some(target)) => row.attach(&ready).map_err(|why| (target, why)),
+                _ => match row.point.targets.get(row.tried) {
+                    None => return,
+                    Some(target) => {
+                        row.tried += 1;
+                        let loaded = self.prepare(row.point, target).and_then(|ready| match row.when {
+                            When::Later => {
+                                row.ready = Some(ready);
+                                Ok(())
+                            }
+                            When::Now => row.attach(&ready),
+                        });
+                        loaded.map_err(|why| (target, why))
+                    }
+                },
+            };
             match outcome {
-                Ok(()) => {
-                    report.tier = target.tier();
-                    report.place = target.place();
-                    break;
-                }
-                Err(why) => {
+                Ok(()) => return,
+                Err((target, why)) => {
                     self.support.learn(target.tier(), &why);
-                    report.failures.push(Failure { tier: target.tier(), place: target.place(), why });
+                    row.report.failures.push(Failure { tier: target.tier(), place: target.place(), why });
                 }
             }
         }
-        report
     }
 
-    fn attach_target(&self, target: &Target) -> Result<(), WhyNot> {
-        let attached = match *target {
+    /// Loads the programs of one way, those first that are attached first.
+    fn prepare(&self, row: &AttachPoint, target: &Target) -> Result<Vec<Ready>, WhyNot> {
+        allowed(target, self.tier)?;
+        self.support.allows(target.tier())?;
+        fits(target, row.needs, &self.kernel)?;
+        match *target {
             Target::TpBtf { program, tracepoint } => {
                 let to = self.kernel.btf.id(Kind::Typedef, &format!("btf_trace_{tracepoint}"));
-                vec![self.trace(program, ProgramKind::BtfTracepoint, to, None)?]
+                Ok(vec![self.trace(program, ProgramKind::BtfTracepoint, to, None)?])
             }
             Target::RawTp { program, tracepoint } => {
-                vec![self.trace(program, ProgramKind::RawTracepoint, Some(0), Some(tracepoint))?]
+                Ok(vec![self.trace(program, ProgramKind::RawTracepoint, Some(0), Some(tracepoint))?])
             }
             Target::Fentry { program, function, .. } => {
-                vec![self.trace(program, ProgramKind::Fentry, self.function(function), None)?]
+                Ok(vec![self.trace(program, ProgramKind::Fentry, self.function(function), None)?])
             }
             Target::Fexit { program, function, .. } => {
-                vec![self.trace(program, ProgramKind::Fexit, self.function(function), None)?]
+                Ok(vec![self.trace(program, ProgramKind::Fexit, self.function(function), None)?])
             }
             // The return first: it does nothing until the entry has left something for it.
             Target::FentryFexit { entry, exit, function, .. } => {
                 let to = self.function(function);
-                vec![self.trace(exit, ProgramKind::Fexit, to, None)?, self.trace(entry, ProgramKind::Fentry, to, None)?]
+                let exit = self.trace(exit, ProgramKind::Fexit, to, None)?;
+                Ok(vec![exit, self.trace(entry, ProgramKind::Fentry, to, None)?])
             }
-            Target::Kprobe { program, function } => vec![self.kprobe(program, function, KprobeAt::Entry)?],
+            Target::Kprobe { program, function } => Ok(vec![self.kprobe(program, function, KprobeAt::Entry)?]),
             Target::KprobeKretprobe { entry, exit, function } => {
-                vec![self.kprobe(exit, function, KprobeAt::Return)?, self.kprobe(entry, function, KprobeAt::Entry)?]
+                let exit = self.kprobe(exit, function, KprobeAt::Return)?;
+                Ok(vec![exit, self.kprobe(entry, function, KprobeAt::Entry)?])
             }
-        };
-        if let Ok(mut links) = self.links.lock() {
-            links.extend(attached);
         }
-        Ok(())
     }
 
     /// The number of a function of vmlinux.
@@ -355,15 +480,19 @@ impl Loader<'_> {
         self.kernel.btf.id(Kind::Func, name)
     }
 
-    /// Loads a program and attaches it to what it was loaded for, or to a tracepoint by name.
-    fn trace(&self, program: &str, kind: ProgramKind, to: Option<u32>, name: Option<&str>) -> Result<OwnedFd, WhyNot> {
-        let loaded = self.load(program, kind, to.ok_or(WhyNot::Absent)?)?;
-        sys::tracepoint_open(name, loaded.as_fd()).map_err(|error| why_not(&error, ""))
+    /// Loads a program that goes to what it is loaded for, or to a tracepoint by name.
+    fn trace(
+        &self,
+        program: &str,
+        kind: ProgramKind,
+        to: Option<u32>,
+        name: Option<&'static str>,
+    ) -> Result<Ready, WhyNot> {
+        Ok(Ready { program: self.load(program, kind, to.ok_or(WhyNot::Absent)?)?, to: Site::Trace(name) })
     }
 
-    fn kprobe(&self, program: &str, function: &str, at: KprobeAt) -> Result<OwnedFd, WhyNot> {
-        let loaded = self.load(program, ProgramKind::Kprobe, 0)?;
-        sys::kprobe(function, at, loaded.as_fd()).map_err(|error| why_not(&error, ""))
+    fn kprobe(&self, program: &str, function: &'static str, at: KprobeAt) -> Result<Ready, WhyNot> {
+        Ok(Ready { program: self.load(program, ProgramKind::Kprobe, 0)?, to: Site::Kprobe(function, at) })
     }
 
     fn load(&self, name: &str, kind: ProgramKind, attach_to: u32) -> Result<OwnedFd, WhyNot> {

@@ -50,6 +50,8 @@ pub enum WhyNot {
     Unsupported,
     /// The rights are missing.
     Denied,
+    /// It is attached when the first packet is followed.
+    Waits,
     /// The kernel has no BTF, or it lacks what is needed.
     NoBtf {
         /// What is missing.
@@ -79,6 +81,12 @@ pub fn without(why: &WhyNot) -> Vec<ProbeReport> {
                 .collect(),
         })
         .collect()
+}
+
+/// Puts reports in the order of the table.
+pub fn sort(reports: &mut [ProbeReport]) {
+    let position = |probe: ProbeId| TABLE.iter().position(|row| row.probe == probe);
+    reports.sort_by_key(|report| position(report.probe));
 }
 
 /// An error with everything that caused it, in one line.
