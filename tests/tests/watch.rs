@@ -186,6 +186,17 @@ fn storm(program: &Path, setting: &str) -> Result<(), Failed> {
     left.check(number("sightings") + number("frames_lost") == number("frames"), "nothing is lost unsaid")?;
     let seen = number("frames") + number("events_lost");
     left.check(seen >= 4 * 30_000, "each datagram passes four devices")?;
+    // Nobody listens at the port, so every datagram ends in one drop, wherever that is; and the first device sends them all.
+    let probes = summary["sight"]["probes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let all = |name: &str| {
+        let probe = probes.iter().find(|probe| probe["probe"] == name);
+        probe.map(|probe| probe["seen"].as_u64().unwrap_or(0) + probe["lost"].as_u64().unwrap_or(0))
+    };
+    if let Some(drops) = all("kfree_skb") {
+        left.check(drops == 30_000, "a drop for each datagram, seen or counted")?;
+        left.check(all("net_dev_start_xmit") >= Some(30_000), "and its transmission")?;
+    }
+    left.check(setting.contains("capture") == probes.is_empty(), "each probe is counted by itself")?;
     // Ten times the ring buffer's size comes faster than any reader gets the processor; what fits there at least is read.
     left.check(number("frames") >= 30_000, "what has room is read")?;
     // Nobody listens there; what was not seen is not taken for lost.

@@ -232,17 +232,12 @@ pub fn submit(record: *mut Record) {
     unsafe { bpf_ringbuf_submit(record.cast(), flags) };
 }
 
-/// Whether enough waits for the reader, and it was not woken just now. The first record of a CPU does not wait: with it
-/// begins what user space does for packets that are followed.
+/// Whether enough waits for the reader, and it was not woken just now.
 #[inline(always)]
 fn is_time(record: *mut Record) -> bool {
     let Some(cpu) = desk::cpu() else { return false };
     // SAFETY: the record has its time.
     let now = unsafe { (*record).time_ns };
-    if cpu.woken_ns == 0 {
-        cpu.woken_ns = now;
-        return true;
-    }
     if now.wrapping_sub(cpu.woken_ns) < WAKE_PAUSE_NS {
         return false;
     }

@@ -84,7 +84,7 @@ fn way(events: &mut Vec<Event>, time: &mut u64, skb: u64, near: &[u8], far: &[u8
                 src: MacAddr([2, 0, 0, 0, 0, 2]),
                 ethertype: 0x0800,
             }),
-            bytes: bytes.to_vec(),
+            bytes: bytes.into(),
             len: bytes.len() as u32,
             pkt_type: 0,
             mark: 0,

@@ -22,8 +22,8 @@
 //!
 //! # When a packet has ended
 //!
-//! When all its socket buffers have been freed and no other sighting came within [`Limits::linger`]; else when nothing
-//! was seen of it for [`Limits::idle`], or, while a buffer of it lives, for [`Limits::held`]: it may wait for address
+//! When all its socket buffers have been freed, or carry other packets, and no other sighting came within [`Limits::linger`];
+//! else when nothing was seen of it for [`Limits::idle`], or, while a buffer of it lives, for [`Limits::held`]: it may wait for address
 //! resolution, or in a queue.
 //!
 //! # Limits

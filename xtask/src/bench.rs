@@ -22,6 +22,7 @@ use crate::shell::{self, Profile};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 #[group(id = "bench")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Args {
     /// Runs of each measurement
     #[arg(long, default_value_t = 9)]
@@ -32,9 +33,15 @@ pub struct Args {
     /// Measure what watching costs the traffic instead, beside other tools
     #[arg(long)]
     watch: bool,
-    /// With --watch: put the table into BENCHMARKS.md as well
-    #[arg(long, requires = "watch")]
+    /// The same on Linux 6.12 in a virtual machine, beside pwru, which needs kprobes
+    #[arg(long, conflicts_with = "watch")]
+    pwru: bool,
+    /// With --watch or --pwru: put the table into BENCHMARKS.md as well
+    #[arg(long)]
     write: bool,
+    /// The measurement is in an emulated machine
+    #[arg(long, hide = true)]
+    emulated: bool,
     /// The measurement itself, in namespaces of its own, of this program
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -139,10 +146,13 @@ struct Run {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(program) = &args.inside {
-        return watch::inside(program, args.runs);
+        return watch::inside(program, args.runs, args.emulated);
     }
     if args.watch {
         return watch::run(args.runs, args.write);
+    }
+    if args.pwru {
+        return watch::emulated(args.runs, args.write);
     }
     setup::install(&[Purpose::Build, Purpose::Labs])?;
     let program = shell::build_program(Profile::Release)?;

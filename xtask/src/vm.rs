@@ -9,7 +9,7 @@
 //!
 //! Everything is kept under `target/vm`; deleting that folder is always safe.
 
-mod kernel;
+pub mod kernel;
 mod machine;
 mod matrix;
 mod userland;
@@ -141,7 +141,7 @@ impl Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     if args.table {
-        return matrix::write(&shell::target_folder().join("vm"));
+        return matrix::write(&folder());
     }
     setup::install(&[Purpose::Build, Purpose::Labs, Purpose::Vm])?;
     let kernels: Vec<&str> = match (args.all, args.kernels.is_empty()) {
@@ -149,7 +149,7 @@ pub fn run(args: &Args) -> Result<()> {
         (false, true) => vec![ALL[0], ALL[ALL.len() - 1]],
         (false, false) => args.kernels.iter().map(String::as_str).collect(),
     };
-    let folder = shell::target_folder().join("vm");
+    let folder = folder();
     let program = match &args.program {
         Some(program) => program.clone(),
         None => shell::build_program(if args.dev { Profile::Dev } else { Profile::Release })?,
@@ -199,6 +199,26 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{}", failed.join("\n"));
     }
     Ok(())
+}
+
+/// Runs a command on a kernel, with more programs of this machine; gives the file of this name that it left in `/out`.
+pub fn report(series: &str, program: &Path, with: &[PathBuf], command: &str, file: &str) -> Result<String> {
+    let args = Args {
+        kernels: vec![series.to_owned()],
+        program: Some(program.to_owned()),
+        with: with.to_vec(),
+        command: vec![command.to_owned()],
+        timeout: 3600,
+        ..Args::default()
+    };
+    run(&args)?;
+    let path = folder().join("run").join(series).join("out").join(file);
+    std::fs::read_to_string(&path).with_context(|| format!("the machine left no {file}"))
+}
+
+/// Where everything is kept.
+pub fn folder() -> PathBuf {
+    shell::target_folder().join("vm")
 }
 
 /// One machine that is to be booted: it runs the labs with one tier, or, without a tier, a command.

@@ -160,6 +160,7 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
         received: ended.received,
         frames_lost: ended.frames_lost,
         events_lost: ended.events_lost,
+        probes: ended.probes,
         ready: nanos(ready),
         stopped: nanos(ended.stopped_in),
         gaps: ended.gaps,
@@ -336,9 +337,11 @@ impl Args {
         }
     }
 
-    /// What every packet of the machine pays for is left out until one matches, unless the first one's every step is wanted.
+    /// What every packet pays for, and only its steps inside of hosts are told by, is left out until there is a loss to explain,
+    /// unless these steps, or how long a packet waited in a queue, are asked for.
     fn begin(&self) -> Begin {
-        if self.look.verbose == 0 && self.output.is_empty() { Begin::Lean } else { Begin::Whole }
+        let plain = self.look.verbose == 0 && self.output.is_empty() && self.slower_than.is_none();
+        if plain { Begin::Lean } else { Begin::Whole }
     }
 
     fn replay(&self) -> Result<replay::Options, Failure> {

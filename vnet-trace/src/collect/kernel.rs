@@ -30,5 +30,5 @@ pub use config::{Begin, Family, LogLevel, Matching, ProbeConfig, SNAP_MAX, Told,
 pub use drain::{Lost, Probes, PutBy, Sighting};
 pub use load::{AttachError, attach};
 pub use reasons::Reasons;
-pub use record::{Detail, DeviceRef, DropReason, FibLookup, KernelRecord, NeighEvent, VlanTag};
+pub use record::{Detail, DeviceRef, DropReason, FibLookup, KernelRecord, NeighEvent, ProbeId, VlanTag};
 pub use report::{Failure, ProbeReport, WhyNot};

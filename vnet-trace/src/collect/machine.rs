@@ -38,7 +38,14 @@ pub fn look() -> Machine {
             machine.probes_error = Some(text);
         }
     }
+    let attached = machine.probes.iter().any(|probe| probe.sight.tier.is_some());
+    machine.capabilities.retain(|(capability, held)| matters(*capability, *held, attached));
     machine
+}
+
+/// Whether a capability is worth a line: what the probes' memory may need, only where it is there or the probes are not.
+fn matters(capability: Capability, held: bool, attached: bool) -> bool {
+    capability != Capability::SysResource || held || !attached
 }
 
 fn state(report: &ProbeReport) -> ProbeState {
@@ -100,5 +107,12 @@ mod tests {
         let held = capabilities("Name:\tx\nCapEff:\t0000000000003000\n");
         assert!(held.contains(&(Capability::NetAdmin, true)) && held.contains(&(Capability::NetRaw, true)));
         assert!(held.contains(&(Capability::Bpf, false)));
+    }
+
+    #[test]
+    fn memory_that_the_probes_got_needs_no_right() {
+        assert!(!matters(Capability::SysResource, false, true));
+        assert!(matters(Capability::SysResource, false, false) && matters(Capability::SysResource, true, true));
+        assert!(matters(Capability::Bpf, false, true));
     }
 }

@@ -51,7 +51,7 @@ pub fn event(time: u64, skb: u64, device: Option<Device>, bytes: &[u8], kind: Ev
         device,
         netns: None,
         mac: None,
-        bytes: bytes.get(14..).unwrap_or_default().to_vec(),
+        bytes: bytes.get(14..).unwrap_or_default().into(),
         len: bytes.len() as u32,
         pkt_type: 0,
         mark: 0,

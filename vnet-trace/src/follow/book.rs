@@ -257,8 +257,8 @@ impl Follower {
             (Some(life), _) => life.slot,
             (None, Some(glance)) => {
                 // Another packet under the same pointer: the end of the first was not seen.
-                if life.is_some() {
-                    self.end(carrier);
+                if let Some(life) = life {
+                    self.end_of(life.slot, carrier, time);
                 }
                 self.find(glance, passage).unwrap_or_else(|| self.begin(glance, time))
             }
@@ -295,13 +295,13 @@ impl Follower {
                 if events.len() == events.capacity() {
                     events.reserve_exact(2 + events.len() / 4);
                 }
-                events.push(event);
+                events.push(sharing(event, events));
             } else {
                 self.counts.too_many += 1;
             }
         }
         if ends {
-            self.end_of(slot, skb);
+            self.end_of(slot, skb, time);
         } else if let Some(skb) = skb {
             self.note(skb, head, slot, visit);
         }
@@ -454,10 +454,9 @@ impl Follower {
 
     fn note(&mut self, skb: SkbId, head: Option<u64>, slot: u32, visit: u32) {
         let before = self.lives.insert(skb, Life { slot, visit });
-        if let Some(before) = before.filter(|before| before.slot != slot)
-            && let Some(open) = self.open_mut(before.slot)
-        {
-            open.alive = open.alive.saturating_sub(1);
+        if let Some(before) = before.filter(|before| before.slot != slot) {
+            self.let_go(before.slot);
+            self.see_end(before.slot, self.now);
         }
         let is_new = before.is_none_or(|before| before.slot != slot);
         let Some(open) = self.open_mut(slot) else { return };
@@ -471,21 +470,28 @@ impl Follower {
         }
     }
 
-    /// A buffer of this packet has been freed.
-    fn end_of(&mut self, slot: u32, skb: Option<SkbId>) {
-        self.end(skb);
-        let linger = self.limits.linger;
-        let Some(open) = self.open_mut(slot) else { return };
-        if open.alive == 0 {
-            let due = Due { time: Nanos(open.last.0 + linger.0), slot, generation: open.generation };
-            self.ended.push_back(due);
+    /// A buffer of this packet has been freed by now.
+    fn end_of(&mut self, slot: u32, skb: Option<SkbId>, now: Nanos) {
+        if let Some(life) = skb.and_then(|skb| self.lives.remove(&skb)) {
+            self.let_go(life.slot);
+        }
+        self.see_end(slot, now);
+    }
+
+    /// A buffer does not carry this packet any more.
+    fn let_go(&mut self, slot: u32) {
+        if let Some(open) = self.open_mut(slot) {
+            open.alive = open.alive.saturating_sub(1);
         }
     }
 
-    fn end(&mut self, skb: Option<SkbId>) {
-        let Some(life) = skb.and_then(|skb| self.lives.remove(&skb)) else { return };
-        if let Some(open) = self.open_mut(life.slot) {
-            open.alive = open.alive.saturating_sub(1);
+    /// A packet without buffers has ended if nobody sees it any more.
+    fn see_end(&mut self, slot: u32, now: Nanos) {
+        let linger = self.limits.linger;
+        let Some(open) = self.open_mut(slot) else { return };
+        if open.alive == 0 {
+            let due = Due { time: Nanos(now.0.saturating_add(linger.0)), slot, generation: open.generation };
+            self.ended.push_back(due);
         }
     }
 
@@ -590,6 +596,14 @@ impl Open {
         let said = visit.said.len().saturating_sub(1) as u16;
         visit.sightings.push(Sighting { time, pointer, said });
         true
+    }
+}
+
+/// Where a packet looks as it did before, it needs no memory of its own.
+fn sharing(event: Event, before: &[Event]) -> Event {
+    match before.iter().rev().find(|before| !before.bytes.is_empty()) {
+        Some(before) if before.bytes == event.bytes => Event { bytes: before.bytes.clone(), ..event },
+        _ => event,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One sighting of a packet by a probe in the kernel.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +24,9 @@ pub struct Event {
     pub netns: Option<NetnsId>,
     /// Link-layer header, if it was valid where the event was taken: destination, source, type.
     pub mac: Option<MacHeader>,
-    /// The packet from its network header on, as many bytes as the probe copied.
-    #[serde(with = "serde_bytes_vec")]
-    pub bytes: Vec<u8>,
+    /// The packet from its network header on, as many bytes as the probe copied. Sightings of one packet may share them.
+    #[serde(with = "shared_bytes")]
+    pub bytes: Arc<[u8]>,
     /// Length of the packet in bytes, from the network header or the MAC header depending on the site.
     pub len: u32,
     /// `skb->pkt_type`: 0 host, 1 broadcast, 2 multicast, 3 other host, 4 outgoing.
@@ -135,6 +136,25 @@ pub enum EventKind {
         /// The original.
         of: SkbId,
     },
+}
+
+/// Shared packet bytes, written as by [`serde_bytes_vec`].
+pub mod shared_bytes {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    use super::serde_bytes_vec;
+
+    /// Writes the bytes as one byte string.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serde_bytes_vec::serialize(bytes, serializer)
+    }
+
+    /// Reads a byte string or a sequence of numbers.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        serde_bytes_vec::deserialize(deserializer).map(Arc::from)
+    }
 }
 
 /// Packet bytes as a CBOR byte string (compact) rather than an array of numbers.

@@ -55,18 +55,33 @@ pub enum Capability {
     SysAdmin,
     /// CAP_SYSLOG.
     Syslog,
+    /// CAP_SYS_PTRACE.
+    SysPtrace,
+    /// CAP_SYS_RESOURCE.
+    SysResource,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Bpf, Self::Perfmon, Self::NetAdmin, Self::NetRaw, Self::SysAdmin, Self::Syslog];
+    pub const ALL: [Self; 8] = [
+        Self::Bpf,
+        Self::Perfmon,
+        Self::NetAdmin,
+        Self::NetRaw,
+        Self::SysAdmin,
+        Self::SysPtrace,
+        Self::Syslog,
+        Self::SysResource,
+    ];
 
     /// The bit in the sets of /proc/PID/status (include/uapi/linux/capability.h).
     pub fn bit(self) -> u32 {
         match self {
             Self::NetAdmin => 12,
             Self::NetRaw => 13,
+            Self::SysPtrace => 19,
             Self::SysAdmin => 21,
+            Self::SysResource => 24,
             Self::Syslog => 34,
             Self::Perfmon => 38,
             Self::Bpf => 39,
@@ -82,6 +97,8 @@ impl Capability {
             Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::Syslog => "CAP_SYSLOG",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+            Self::SysResource => "CAP_SYS_RESOURCE",
         }
     }
 }

@@ -71,6 +71,17 @@ pub struct ProbeSight {
     pub blind: String,
 }
 
+/// How much one probe had to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeCount {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Events that were taken.
+    pub seen: u64,
+    /// Events that found no room.
+    pub lost: u64,
+}
+
 /// Something that we could not see or do not understand: data that lowers the grade, never an error.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gap {

@@ -130,8 +130,10 @@ fn purpose(capability: Capability) -> &'static str {
         Capability::Perfmon => "probes on functions and tracepoints",
         Capability::NetAdmin => "reading firewall rules, connection tracking, traffic control",
         Capability::NetRaw => "sending pings with an identifier of our own, capturing packets",
-        Capability::SysAdmin => "entering other network namespaces; BPF before Linux 5.8",
+        Capability::SysAdmin => "entering other network namespaces; probes on functions of modules, kprobes",
+        Capability::SysPtrace => "finding network namespaces of other users' processes",
         Capability::Syslog => "naming the kernel function where a packet was dropped",
+        Capability::SysResource => "memory for the probes, where the kernel counts it as locked (up to Linux 5.10)",
     }
 }
 

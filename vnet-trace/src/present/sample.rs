@@ -1,6 +1,7 @@
 //! Answers made by hand, for the tests of everything that is printed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Report;
 use crate::model::diagnosis::{Diagnosis, Evidence, Finding, Fix, Grade, Note, Risk, Source, Verdict};
@@ -130,7 +131,7 @@ pub fn martian() -> Sample {
         device: Some(veth1),
         netns: None,
         mac: None,
-        bytes: Vec::new(),
+        bytes: Arc::default(),
         len: 28,
         pkt_type: 1,
         mark: 0,

@@ -3,12 +3,13 @@
 //! The probes match once and follow the socket buffer; captures see every device by itself, and cannot tell why the kernel
 //! drops a packet. Both give what they saw in the order of time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::collect::clock;
 use crate::collect::kernel::{
-    self, Begin, DeviceRef, KernelRecord, Matching, ProbeConfig, Probes, PutBy, SNAP_MAX, Told as ToldOf, Watched,
+    self, Begin, DeviceRef, KernelRecord, Matching, ProbeConfig, ProbeId, Probes, PutBy, SNAP_MAX, Told as ToldOf,
+    Watched,
 };
 use crate::collect::pcap::CaptureError;
 use crate::collect::pcap::stream::Stream;
@@ -16,7 +17,7 @@ use crate::filter::Expression;
 use crate::model::event::Event;
 use crate::model::frame::Frame;
 use crate::model::id::{Device, Nanos, NetnsId};
-use crate::model::sight::{Gap, Sight, Tier};
+use crate::model::sight::{Gap, ProbeCount, Sight, Tier};
 use crate::model::snapshot::Snapshot;
 
 /// The ring buffer of the probes, in bytes. It is mapped twice, so that no record is torn at its end, and both count as
@@ -56,6 +57,8 @@ pub struct Probed {
     until: Nanos,
     offset: u64,
     received: u64,
+    /// The same by probe.
+    seen: BTreeMap<ProbeId, u64>,
     unknown: bool,
 }
 
@@ -72,6 +75,8 @@ pub struct Last {
     pub frames_lost: u64,
     /// Events that found no room.
     pub events_lost: u64,
+    /// Events by probe.
+    pub probes: Vec<ProbeCount>,
     /// What broke off.
     pub gaps: Vec<Gap>,
 }
@@ -90,7 +95,7 @@ pub struct Asked<'a> {
     pub inner: bool,
     /// Bytes of a packet that are kept.
     pub snaplen: Option<u32>,
-    /// Which probes are attached before a packet matches.
+    /// Which probes are attached before a packet was lost.
     pub begin: Begin,
 }
 
@@ -140,6 +145,7 @@ impl Eyes {
             until: Nanos(0),
             offset: clock::realtime_offset(),
             received: 0,
+            seen: BTreeMap::new(),
             unknown: false,
         };
         probed.know(snapshot);
@@ -160,6 +166,13 @@ impl Eyes {
         }
     }
 
+    /// A packet was lost: attaches what would have told more of its way.
+    pub fn look_closer(&mut self) {
+        if let Self::Probes(probed) = self {
+            probed.probes.attach_rest();
+        }
+    }
+
     /// Whether probes were attached since the last call, so that more can be seen than before.
     pub fn got_rest(&mut self) -> bool {
         match self {
@@ -176,7 +189,7 @@ impl Eyes {
                 let tier = probed.probes.tier().name();
                 match probed.probes.waiting() {
                     0 => format!("{attached} probes ({tier})"),
-                    waiting => format!("{attached} probes ({tier}), {waiting} more once a packet matches,"),
+                    waiting => format!("{attached} probes ({tier}), {waiting} more after a loss,"),
                 }
             }
             Self::Captures(stream) => format!("{} devices (capture)", stream.devices().len()),
@@ -303,15 +316,12 @@ impl Probed {
         self.probes.hand_over(&mut self.put_by, ROUND, |record| records.push(record));
         let by_inode = &self.by_inode;
         let number = |inode: u32| by_inode.get(&inode).copied();
-        if !self.records.is_empty() {
-            self.probes.attach_rest();
-        }
-        for mut record in self.records.drain(..) {
+        for record in self.records.drain(..) {
             self.received += 1;
-            let packet = std::mem::take(&mut record.packet);
+            *self.seen.entry(record.probe).or_default() += 1;
             let mut names =
                 kernel::decode::Names { netns: &number, symbol: &mut |address| self.probes.symbol(address) };
-            let mut event = Event { bytes: packet, ..kernel::decode::event(&record, &mut names) };
+            let mut event = kernel::decode::event(&record, &mut names);
             // The namespaces are read again then, and until that is done the packet stays where it was.
             if event.netns == Some(NetnsId::ELSEWHERE) {
                 self.unknown = true;
@@ -321,6 +331,17 @@ impl Probed {
             let at = self.held.iter().rposition(|before| before.time <= event.time).map_or(0, |last| last + 1);
             self.held.insert(at, event);
         }
+    }
+
+    /// What each probe saw, and what of it found no room.
+    fn counts(&self) -> Vec<ProbeCount> {
+        let mut counts: BTreeMap<ProbeId, (u64, u64)> =
+            self.seen.iter().map(|(probe, seen)| (*probe, (*seen, 0))).collect();
+        for lost in self.probes.lost_by() {
+            counts.entry(lost.probe).or_default().1 += lost.count;
+        }
+        let count = |(probe, (seen, lost))| ProbeCount { name: kernel::attach::place(probe), seen, lost };
+        counts.into_iter().map(count).collect()
     }
 
     fn stop(mut self) -> Last {
@@ -335,6 +356,7 @@ impl Probed {
             events: std::mem::take(&mut self.held),
             received: self.received,
             events_lost: self.probes.lost(),
+            probes: self.counts(),
             ..Last::default()
         };
         // On kernels with trampolines this takes a moment, and nobody has to wait for it: the process does not end before

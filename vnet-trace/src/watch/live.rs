@@ -21,7 +21,7 @@ use crate::model::frame::Frame;
 use crate::model::id::{Device, Nanos, NetnsId};
 use crate::model::question::Protocol;
 use crate::model::recording::{Moment, Picture, WatchHead};
-use crate::model::sight::{Gap, Sight, Tier};
+use crate::model::sight::{Gap, ProbeCount, Sight, Tier};
 use crate::model::snapshot::Snapshot;
 use crate::rebuild::redact::recording::RedactError;
 
@@ -44,7 +44,7 @@ pub struct Options {
     pub inner: bool,
     /// Hidden `--tier`: the best tier that may be used, for tests.
     pub tier: Option<Tier>,
-    /// Which probes are attached before a packet matches.
+    /// Which probes are attached before a packet was lost.
     pub begin: Begin,
     /// What bounds memory.
     pub limits: Limits,
@@ -202,6 +202,8 @@ pub struct Ended {
     pub events_lost: u64,
     /// How long it took to stop.
     pub stopped_in: Duration,
+    /// Events by probe.
+    pub probes: Vec<ProbeCount>,
     /// What could not be seen.
     pub gaps: Vec<Gap>,
 }
@@ -388,7 +390,11 @@ impl Live {
         if told.is_multiple_of(SLICE) {
             looking.eyes.keep_up();
         }
-        pending.pop_front().or_else(|| watcher.tell(&mut |wanted| looking.again(wanted)))
+        let told = pending.pop_front().or_else(|| watcher.tell(&mut |wanted| looking.again(wanted)));
+        if told.as_ref().is_some_and(|told| told.verdict.is_some()) {
+            looking.eyes.look_closer();
+        }
+        told
     }
 
     /// A newer picture of the network, if one was taken since the last call.
@@ -459,6 +465,7 @@ impl Live {
             received: last.received,
             frames_lost: last.frames_lost,
             events_lost: last.events_lost,
+            probes: last.probes,
             stopped_in: begun.elapsed(),
             gaps,
         };

@@ -21,6 +21,8 @@ pub enum Tool {
     Tcpdump(&'static str),
     /// bpftrace, counting.
     Bpftrace,
+    /// pwru with an expression.
+    Pwru(&'static str),
 }
 
 /// Three counted tracepoints.
@@ -35,6 +37,7 @@ impl Tool {
             Self::Nothing | Self::Watch(_) => true,
             Self::Tcpdump(_) => crate::shell::has("tcpdump"),
             Self::Bpftrace => crate::shell::has("bpftrace"),
+            Self::Pwru(_) => crate::shell::has("pwru"),
         }
     }
 
@@ -57,6 +60,11 @@ impl Tool {
                 let mut command = Command::new("bpftrace");
                 command.args(["-e", COUNTED]);
                 (command, "Attaching")
+            }
+            Self::Pwru(expression) => {
+                let mut command = Command::new("pwru");
+                command.arg(expression);
+                (command, "Listening for events")
             }
         };
         let begun = Instant::now();

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::tool::{Ended, Tool};
 use crate::setup::{self, Purpose};
 use crate::shell::{self, Profile};
+use crate::vm;
 
 /// One row of the table.
 struct Case {
@@ -35,6 +36,8 @@ enum Load {
     Flood,
     /// At [`RATE`].
     Paced,
+    /// Less, as much as can be.
+    Emulated,
 }
 
 /// Datagrams in a second where they are paced, and for how many seconds.
@@ -43,6 +46,9 @@ const SECONDS: u64 = 2;
 
 /// Datagrams in a flood.
 const FLOOD: u64 = 150_000;
+
+/// The same where the processor is emulated.
+const EMULATED_FLOOD: u64 = 20_000;
 
 const MATCHES: &str = "udp port 9009";
 /// Nothing matches, and that cannot be told before the ports have been looked at.
@@ -56,6 +62,14 @@ const CASES: &[Case] = &[
     Case { name: "no tool, 100,000 packets/s", tool: Tool::Nothing, load: Load::Paced },
     Case { name: "`vnet-trace watch`, all match, 100,000 packets/s", tool: Tool::Watch(MATCHES), load: Load::Paced },
     Case { name: "`tcpdump -i any -w`, all match, 100,000 packets/s", tool: Tool::Tcpdump(MATCHES), load: Load::Paced },
+];
+
+/// The same on an emulated processor, beside a tool that attaches to every function that gets a packet.
+const EMULATED: &[Case] = &[
+    Case { name: "no tool", tool: Tool::Nothing, load: Load::Emulated },
+    Case { name: "`vnet-trace watch`, nothing matches", tool: Tool::Watch(MATCHES_NOT), load: Load::Emulated },
+    Case { name: "`tcpdump -i any`, nothing matches", tool: Tool::Tcpdump(MATCHES_NOT), load: Load::Emulated },
+    Case { name: "pwru, nothing matches", tool: Tool::Pwru(MATCHES_NOT), load: Load::Emulated },
 ];
 
 /// What one turn gave.
@@ -79,19 +93,35 @@ pub fn run(rounds: u32, write: bool) -> Result<()> {
     command.args(["bench", "--runs", &rounds.to_string(), "--inside"]).arg(program);
     let table = shell::output(&mut command)?;
     print!("{table}");
-    if write { put(&table) } else { Ok(()) }
+    if write { put("watch", &table) } else { Ok(()) }
 }
 
-/// Where the table goes in BENCHMARKS.md.
-const BEGIN: &str = "<!-- cargo xtask bench --watch -->\n";
+/// Measures on Linux 6.12, beside pwru, in a virtual machine.
+pub fn emulated(rounds: u32, write: bool) -> Result<()> {
+    setup::install(&[Purpose::Build, Purpose::Labs, Purpose::Vm])?;
+    let program = shell::build_program(Profile::Release)?;
+    let own = std::env::current_exe()?;
+    let pwru = vm::kernel::program(&vm::folder(), "pwru", "usr/bin/pwru")?;
+    let folder = pwru.parent().context("a folder")?.display();
+    let command = format!(
+        "export PATH=$PATH:{folder}; {} bench --runs {rounds} --emulated --inside /usr/local/bin/vnet-trace >/out/table",
+        own.display()
+    );
+    let table = vm::report("6.12", &program, &[own, pwru.clone()], &command, "table")?;
+    print!("{table}");
+    if write { put("pwru", &table) } else { Ok(()) }
+}
+
+/// Where a table ends in BENCHMARKS.md; it begins with the command.
 const END: &str = "<!-- end -->\n";
 
-fn put(table: &str) -> Result<()> {
+fn put(option: &str, table: &str) -> Result<()> {
+    let begin = format!("<!-- cargo xtask bench --{option} -->\n");
     let path = shell::workspace().join("BENCHMARKS.md");
     let text = std::fs::read_to_string(&path).context("cannot read BENCHMARKS.md")?;
-    let (before, rest) = text.split_once(BEGIN).context("BENCHMARKS.md has no place for the table")?;
+    let (before, rest) = text.split_once(&begin).context("BENCHMARKS.md has no place for the table")?;
     let (_, after) = rest.split_once(END).context("BENCHMARKS.md has no end of the table")?;
-    std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).context("cannot write BENCHMARKS.md")
+    std::fs::write(&path, format!("{before}{begin}{table}{END}{after}")).context("cannot write BENCHMARKS.md")
 }
 
 /// The namespaces, and the measurement in them.
@@ -110,12 +140,13 @@ ip neigh replace 10.99.0.2 lladdr $(ip netns exec far cat /sys/class/net/far/add
 const FAR: &str = "10.99.0.2:9009";
 
 /// Measures; this process has namespaces of its own.
-pub fn inside(program: &Path, rounds: u32) -> Result<()> {
+pub fn inside(program: &Path, rounds: u32, emulated: bool) -> Result<()> {
     shell::output(Command::new("sh").args(["-e", "-c", NETWORK]))?;
-    let cases: Vec<&Case> = CASES.iter().filter(|case| case.tool.is_there()).collect();
+    let cases = if emulated { EMULATED } else { CASES };
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.tool.is_there()).collect();
     let mut turns: Vec<Vec<Turn>> = cases.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        for load in [Load::Flood, Load::Paced] {
+        for load in [Load::Flood, Load::Paced, Load::Emulated] {
             let of_load = |turn: &(usize, &&Case)| turn.1.load == load;
             let mut taken = Vec::new();
             for (index, case) in cases.iter().enumerate().filter(of_load) {
@@ -125,6 +156,9 @@ pub fn inside(program: &Path, rounds: u32) -> Result<()> {
             for (index, case) in cases.iter().enumerate().filter(of_load).filter(|(_, case)| case.tool == Tool::Nothing)
             {
                 taken.push((index, turn(case, program)?));
+            }
+            if taken.is_empty() {
+                continue;
             }
             let without: Vec<f64> = taken
                 .iter()
@@ -154,6 +188,7 @@ fn turn(case: &Case, program: &Path) -> Result<Turn> {
     let ready_ms = running.as_ref().map_or(0.0, |running| running.ready.as_secs_f64() * 1e3);
     let (count, rate) = match case.load {
         Load::Flood => (FLOOD, 0),
+        Load::Emulated => (EMULATED_FLOOD, 0),
         Load::Paced => (RATE * SECONDS, RATE),
     };
     let mut sender = Command::new(std::env::current_exe()?);
@@ -244,7 +279,7 @@ fn machine() -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or("?");
-    let others: Vec<String> = ["tcpdump", "bpftrace"].into_iter().filter_map(version).collect();
+    let others: Vec<String> = ["tcpdump", "bpftrace", "pwru"].into_iter().filter_map(version).collect();
     Ok(format!(
         "{processors} processors ({processor}), Linux {}, {}; load at the end {load}.",
         kernel.trim(),

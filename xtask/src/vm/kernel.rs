@@ -14,6 +14,26 @@ use crate::shell;
 /// The suites that have the kernels, oldest first.
 const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"];
 
+/// A program of Debian's that this machine's own release may lack, unpacked under `folder`.
+pub fn program(folder: &Path, package: &str, path: &str) -> Result<PathBuf> {
+    let unpacked = folder.join("packages").join(package);
+    let program = unpacked.join(path);
+    if !program.exists() {
+        std::fs::create_dir_all(&unpacked)?;
+        Apt::new(folder)?.download(&unpacked, &[package.to_owned()])?;
+        for entry in std::fs::read_dir(&unpacked)? {
+            let deb = entry?.path();
+            if deb.extension().is_some_and(|ending| ending == "deb") {
+                shell::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&unpacked))?;
+            }
+        }
+    }
+    if !program.exists() {
+        bail!("the package {package} has no {path}");
+    }
+    Ok(program)
+}
+
 /// Folders of modules, below `kernel/`, that a network lab may need.
 const MODULES: &[&str] = &[
     "net",

@@ -204,8 +204,7 @@ impl AttachPoint {
         kind && (scope.way || is_needed)
     }
 
-    /// Whether it need not be there before a packet is followed: it neither finds packets that no other probe would, nor sees
-    /// them end.
+    /// Whether the way of a packet from device to device, and its end, can be told without it.
     pub const fn can_wait(&self) -> bool {
         use ProbeId as Id;
         !matches!(self.probe, Id::KfreeSkb | Id::ConsumeSkb | Id::QdiscDrop | Id::NetDevStartXmit | Id::NetifReceiveSkb)

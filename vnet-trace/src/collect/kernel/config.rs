@@ -30,7 +30,7 @@ pub struct ProbeConfig {
     pub tunnel_ports: Vec<u16>,
     /// How much the probes say about themselves.
     pub log: LogLevel,
-    /// Which probes are attached before there is a packet to follow.
+    /// Which probes are attached from the beginning.
     pub begin: Begin,
     /// Which packets are asked for.
     pub question: Matching,
@@ -44,8 +44,8 @@ pub enum Begin {
     /// All.
     #[default]
     Whole,
-    /// Those that can find a packet and see its end. The others, which only tell of packets that are followed and would be a
-    /// burden to all others, are loaded, and attached by [`super::Probes::attach_rest`].
+    /// Those that can find a packet, follow it from device to device and see its end. The others, which tell what happens to it in
+    /// between, are loaded, and attached by [`super::Probes::attach_rest`].
     Lean,
 }
 

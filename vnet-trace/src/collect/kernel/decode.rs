@@ -80,7 +80,7 @@ pub fn why(why: &WhyNot) -> String {
         }
         WhyNot::Unsupported => "the kernel does not support it".to_owned(),
         WhyNot::Denied => "not permitted".to_owned(),
-        WhyNot::Waits => "attached when the first packet is followed".to_owned(),
+        WhyNot::Waits => "attached when a packet was lost".to_owned(),
         WhyNot::NoBtf { what } | WhyNot::Refused { what } => what.clone(),
     }
 }
@@ -218,7 +218,7 @@ pub(crate) mod tests {
             pkt_type: 1,
             vlan: None,
             mac: None,
-            packet: vec![0; 28],
+            packet: vec![0; 28].into(),
             detail,
         }
     }

@@ -101,20 +101,13 @@ impl PutBy {
 /// The probes of one trace. Dropping it detaches them.
 pub struct Probes {
     kernel: Option<Attached>,
-    rest: Rest,
+    /// Probes that are loaded and not attached yet.
+    waiting: Option<Box<Waiting>>,
+    /// A thread attaches them, because that takes longer than the ring buffer lasts.
+    coming: Option<JoinHandle<(Vec<OwnedFd>, Vec<ProbeReport>)>>,
     reports: Vec<ProbeReport>,
     reasons: Reasons,
     symbols: Option<Symbols>,
-}
-
-/// Probes that are not attached yet.
-enum Rest {
-    /// There are none.
-    None,
-    /// They are loaded.
-    Waits(Box<Waiting>),
-    /// A thread attaches them, because that takes longer than the ring buffer lasts.
-    Comes(JoinHandle<(Vec<OwnedFd>, Vec<ProbeReport>)>),
 }
 
 struct Attached {
@@ -131,7 +124,7 @@ struct Attached {
 impl Probes {
     /// No probe at all, and why.
     pub(super) fn none(reports: Vec<ProbeReport>, reasons: Reasons) -> Self {
-        Self { kernel: None, rest: Rest::None, reports, reasons, symbols: None }
+        Self { kernel: None, waiting: None, coming: None, reports, reasons, symbols: None }
     }
 
     pub(super) fn new(
@@ -157,22 +150,20 @@ impl Probes {
             since: clock::monotonic(),
             links,
         };
-        let rest = waiting.map_or(Rest::None, |waiting| Rest::Waits(Box::new(waiting)));
-        Ok(Self { kernel: Some(kernel), rest, reports, reasons, symbols: None })
+        Ok(Self { kernel: Some(kernel), waiting: waiting.map(Box::new), coming: None, reports, reasons, symbols: None })
     }
 
     /// Begins to attach the probes that were left out, see [`super::Begin::Lean`]. Does not wait for it.
     pub fn attach_rest(&mut self) {
-        if let Rest::Waits(waiting) = std::mem::replace(&mut self.rest, Rest::None)
-            && let Ok(thread) = std::thread::Builder::new().name("probes".to_owned()).spawn(move || waiting.attach())
-        {
-            self.rest = Rest::Comes(thread);
+        if let Some(waiting) = self.waiting.take() {
+            let name = "probes".to_owned();
+            self.coming = std::thread::Builder::new().name(name).spawn(move || waiting.attach()).ok();
         }
     }
 
     /// Whether the probes that were left out have been attached since the last call.
     pub fn got_rest(&mut self) -> bool {
-        let is_there = matches!(&self.rest, Rest::Comes(thread) if thread.is_finished());
+        let is_there = self.coming.as_ref().is_some_and(JoinHandle::is_finished);
         if is_there {
             self.take_rest();
         }
@@ -181,15 +172,12 @@ impl Probes {
 
     /// How many probes wait to be attached.
     pub fn waiting(&self) -> usize {
-        match &self.rest {
-            Rest::Waits(waiting) => waiting.len(),
-            Rest::None | Rest::Comes(_) => 0,
-        }
+        self.waiting.as_ref().map_or(0, |waiting| waiting.len())
     }
 
     /// Waits for the probes that are being attached.
     fn take_rest(&mut self) {
-        if let Rest::Comes(thread) = std::mem::replace(&mut self.rest, Rest::None)
+        if let Some(thread) = self.coming.take()
             && let Ok((links, reports)) = thread.join()
             && let Some(kernel) = &mut self.kernel
         {

@@ -62,7 +62,7 @@ pub struct KernelRecord {
     /// The Ethernet header.
     pub mac: Option<[u8; 14]>,
     /// The packet from its network header, as much of it as was asked for.
-    pub packet: Vec<u8>,
+    pub packet: Arc<[u8]>,
     /// What this probe has to say beyond the packet.
     pub detail: Detail,
 }
@@ -254,7 +254,7 @@ impl KernelRecord {
             pkt_type: raw.pkt_type,
             vlan: (raw.vlan_proto != 0).then_some(VlanTag { protocol: raw.vlan_proto, tci: raw.vlan_tci }),
             mac: has_mac.then_some(raw.mac),
-            packet: if carries_addresses(probe) { Vec::new() } else { sighting.packet.to_vec() },
+            packet: if carries_addresses(probe) { Arc::default() } else { Arc::from(sighting.packet) },
             detail: detail(probe, sighting, names),
         })
     }

@@ -50,7 +50,7 @@ pub enum WhyNot {
     Unsupported,
     /// The rights are missing.
     Denied,
-    /// It is attached when the first packet is followed.
+    /// It is attached when a packet was lost.
     Waits,
     /// The kernel has no BTF, or it lacks what is needed.
     NoBtf {

@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::model::event::{Event, EventKind, MacHeader};
 use crate::model::frame::{Direction, Frame, LinkLayer};
@@ -153,6 +154,7 @@ pub fn read_events(bytes: &[u8]) -> Parsed<Vec<Event>> {
     let count = input.items()?;
     let mut events = Vec::with_capacity(count);
     let mut last = 0u64;
+    let mut before: Arc<[u8]> = Arc::default();
     for _ in 0..count {
         let flags = input.number()?;
         let there = |bit| flags & bit != 0;
@@ -165,7 +167,15 @@ pub fn read_events(bytes: &[u8]) -> Parsed<Vec<Event>> {
         let mac = if there(has::MAC) { Some(input.mac()?) } else { None };
         let mark = if there(has::MARK) { input.small()? } else { 0 };
         let len = input.small()?;
-        let bytes = input.bytes()?.to_vec();
+        let bytes = match input.bytes()? {
+            [] => Arc::default(),
+            // The sightings of one packet mostly follow each other.
+            bytes if bytes == &before[..] => before.clone(),
+            bytes => {
+                before = Arc::from(bytes);
+                before.clone()
+            }
+        };
         let kind = read_kind(&mut input, &texts)?;
         let pkt_type = (flags >> 6) as u8;
         events.push(Event { time: Nanos(last), cpu, skb, head, device, netns, mac, bytes, len, pkt_type, mark, kind });
@@ -486,7 +496,7 @@ mod tests {
                     device: odd.then_some(Device::new(NetnsId(1), IfIndex(at as u32))),
                     netns: (!odd).then_some(NetnsId(2)),
                     mac: odd.then_some(MacHeader { dst: MacAddr([1; 6]), src: MacAddr([2; 6]), ethertype: 0x0806 }),
-                    bytes: vec![at as u8; at * 9],
+                    bytes: vec![at as u8; at * 9].into(),
                     len: 1500,
                     pkt_type: at as u8 % 5,
                     mark: if odd { 0x1234_5678 } else { 0 },

@@ -22,7 +22,7 @@ fn event(at: u64) -> Event {
         device: Some(Device::new(NetnsId(0), IfIndex(2))),
         netns: None,
         mac: None,
-        bytes: vec![0x45; 40],
+        bytes: vec![0x45; 40].into(),
         len: 84,
         pkt_type: 0,
         mark: 0,

@@ -95,7 +95,7 @@ fn as_frame(event: &Event) -> Option<Frame> {
             ([&head[..], &event.bytes].concat(), LinkLayer::Ethernet)
         }
         None if matches!(event.bytes.first().map(|first| first >> 4), Some(4 | 6)) => {
-            (event.bytes.clone(), LinkLayer::Ip)
+            (event.bytes.to_vec(), LinkLayer::Ip)
         }
         None => return None,
     };

@@ -9,7 +9,7 @@ use crate::follow::Counts;
 use crate::follow::totals::{HopKey, LossKey, Spread, Totals};
 use crate::model::exchange::Place;
 use crate::model::id::Nanos;
-use crate::model::sight::Gap;
+use crate::model::sight::{Gap, ProbeCount};
 use crate::model::snapshot::Snapshot;
 use crate::present::names::Names;
 use crate::present::style::{Style, Tone};
@@ -28,6 +28,8 @@ pub struct Course {
     pub frames_lost: u64,
     /// Events that found no room.
     pub events_lost: u64,
+    /// Events by probe; empty for a recording.
+    pub probes: Vec<ProbeCount>,
     /// How long it took until all was listened to, and to stop.
     pub ready: Nanos,
     /// The same for stopping.
@@ -48,7 +50,14 @@ pub fn losses_of_sight(course: &Course, counts: Counts) -> Option<String> {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
+    let places: Vec<String> = course
+        .probes
+        .iter()
+        .filter(|probe| probe.lost > 0)
+        .map(|probe| format!("{} of {} at {}", probe.lost, probe.seen + probe.lost, probe.name))
+        .collect();
+    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    (!parts.is_empty()).then(|| format!("{}{places}", parts.join("; ")))
 }
 
 /// The summary as text.
@@ -175,6 +184,11 @@ pub fn json(totals: &Totals, counts: Counts, course: &Course, snapshot: &Snapsho
             hop
         })
         .collect();
+    let probes: Vec<Value> = course
+        .probes
+        .iter()
+        .map(|probe| json!({"probe": probe.name, "seen": probe.seen, "lost": probe.lost}))
+        .collect();
     let gaps: Vec<Value> =
         course.gaps.iter().map(|gap| json!({"what": gap.what, "why": gap.why, "help": gap.help})).collect();
     json!({
@@ -195,6 +209,7 @@ pub fn json(totals: &Totals, counts: Counts, course: &Course, snapshot: &Snapsho
             "frames": course.received,
             "frames_lost": course.frames_lost,
             "events_lost": course.events_lost,
+            "probes": probes,
             "cut_short": counts.cut_short,
             "left_out": counts.too_many,
             "nameless": counts.nameless,

@@ -10,6 +10,7 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,7 +72,7 @@ impl Redaction {
 
     /// An event.
     pub fn event(&self, event: &mut Event) {
-        veil::network(&mut event.bytes, self);
+        veil::network(Arc::make_mut(&mut event.bytes), self);
         if let Some(mac) = &mut event.mac {
             (mac.dst, mac.src) = (Self::mac(self, mac.dst), Self::mac(self, mac.src));
         }
