@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ("an_interrupt_ends_it_with_the_summary", interrupt),
         ("the_place_restricts_where_a_packet_must_match", places),
         ("a_pod_is_a_place", pods),
+        ("a_loss_makes_it_look_closer", closer),
         ("in_a_storm_what_is_not_seen_is_counted", storm),
         ("what_was_recorded_is_told_again", recorded),
         ("a_kill_costs_the_last_second_at_most", killed),
@@ -173,6 +174,31 @@ fn pods(program: &Path, setting: &str) -> Result<(), Failed> {
         &again,
     )?;
     left.check(left.text("none.code") == "2\n2\n", "both are errors")
+}
+
+fn closer(program: &Path, setting: &str) -> Result<(), Failed> {
+    let script = r#"ip netns exec ns2 python3 -c "
+import socket
+taker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+taker.bind(('10.0.2.2', 53))
+print('bound', flush=True)
+for number in range(6): taker.recv(100)" >bound & T=$!
+        until_true grep -q bound bound
+        watch -j --summary udp; send 10.0.2.2 53 3; until_true lines '"type":"way"' 3; kill -INT $W; ended; mv out before; rm err
+        watch -j --summary udp; send 10.0.2.2 99 1; until_true lines '"type":"way"' 1
+        [ "${VNET_TRACE_TIER-}" = capture ] || until_true grep -q 'a packet was lost: watching with' err
+        send 10.0.2.2 53 3; until_true lines '"type":"way"' 4; kill -INT $W; ended; wait $T"#;
+    let left = run(program, setting, script)?;
+    let queued = |summary: &Value| {
+        let probes = summary["sight"]["probes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let queue = probes.iter().find(|probe| probe["probe"] == "net_dev_queue");
+        queue.and_then(|probe| probe["seen"].as_u64()).unwrap_or(0)
+    };
+    let healthy = left.objects("before")?.pop().ok_or("no summary")?;
+    left.check(healthy["packets"] == 3 && queued(&healthy) == 0, "nothing was lost, and little was looked at")?;
+    let after = left.summary()?;
+    left.check(after["packets"] == 4, "all are told")?;
+    left.check(setting.contains("capture") || queued(&after) >= 6, "after the loss queues are looked at, too")
 }
 
 fn storm(program: &Path, setting: &str) -> Result<(), Failed> {

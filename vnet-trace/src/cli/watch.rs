@@ -134,6 +134,9 @@ fn watched(args: &Args) -> Result<Exit, Failure> {
         }
         let left = end.map_or(ROUND, |end| end.saturating_duration_since(now).min(ROUND));
         live.round(left, &mut |shown, asked| sinks.sighting(shown, asked)).map_err(|error| failure(&error))?;
+        if live.looks_closer() {
+            terminal::note(&format!("a packet was lost: watching with {} from now on", live.eyes()));
+        }
         while printer.wants_more()
             && let Some(told) = live.tell()
         {

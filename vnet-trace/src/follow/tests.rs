@@ -197,6 +197,24 @@ fn memory_is_bounded_and_what_that_costs_is_counted() {
     assert!(counts.cut_short >= 9_900);
 }
 
+#[test]
+fn a_buffer_that_carries_another_packet_has_left_the_first() {
+    // As the kernel frees what a UDP socket has read: without a word.
+    let mut follower = Follower::new(Limits::default());
+    let mut open = 0;
+    for number in 1..1000u16 {
+        let time = u64::from(number) * 1_000_000;
+        let bytes = udp(number, (A, 4000), (B, 53), 64, b"x");
+        follower.event(event(time, 0x100, Some(device(0, 2)), &bytes, EventKind::Xmit), true);
+        follower.event(event(time + 9, 0x100, Some(device(1, 2)), &bytes, EventKind::Receive), true);
+        open = open.max(follower.open());
+    }
+    assert!(open < 10, "{open} at a time, where each lingers for 5 ms");
+    follower.close();
+    let counts = follower.counts();
+    assert_eq!((counts.packets, counts.cut_short), (999, 0));
+}
+
 /// Any sightings: bytes of a few packets and rubbish, at a few places.
 fn sighting() -> impl Strategy<Value = (u64, u32, bool, Vec<u8>, Option<u64>, u8)> {
     let bytes = prop_oneof![

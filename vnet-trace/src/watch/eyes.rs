@@ -22,11 +22,11 @@ use crate::model::snapshot::Snapshot;
 
 /// The ring buffer of the probes, in bytes. It is mapped twice, so that no record is torn at its end, and both count as
 /// memory of this process.
-const RING: u32 = 8 << 20;
+const RING: u32 = 4 << 20;
 
 /// Room for records that came faster than they are followed, in bytes. What finds no room here waits in the ring buffer,
 /// and what finds none there is counted.
-const PUT_BY: usize = 4 << 20;
+const PUT_BY: usize = 6 << 20;
 
 /// Records that are taken in one round, which bounds the memory that they take, and that of the packets which they end.
 const ROUND: usize = 2048;

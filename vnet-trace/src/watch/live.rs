@@ -142,8 +142,10 @@ pub struct Live {
     counted: Instant,
     /// When the picture of the network was last asked for.
     shown: Instant,
-    /// Probes were attached since.
+    /// Probes were attached since the picture was last asked for.
     sees_more: bool,
+    /// Probes were attached, and nobody has been told.
+    news: bool,
     /// When it was last looked for new namespaces.
     scanned: Instant,
     /// The kernel lets through what is asked for, not everything.
@@ -294,6 +296,7 @@ impl Live {
             counted: now,
             shown: now,
             sees_more: false,
+            news: false,
             scanned: now,
             filtered,
         })
@@ -344,7 +347,12 @@ impl Live {
         (sight.tier, sight.probes) = (tier, probes);
         let seen = self.looking.seen(self.watcher.wanted());
         self.watcher.renew(seen);
-        self.sees_more = true;
+        (self.sees_more, self.news) = (true, true);
+    }
+
+    /// Whether more can be seen than when this was last asked, because a packet was lost.
+    pub fn looks_closer(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     /// Looks at all of the machine again: there are other namespaces than before.
