@@ -131,6 +131,17 @@ impl Expression {
         classic::run(&self.program, frame, length) != 0
     }
 
+    /// Whether a frame does not match, whatever follows the bytes that are there.
+    pub fn denies(&self, frame: &[u8], length: u32) -> bool {
+        classic::judge(&self.program, frame, length) == Some(0)
+    }
+
+    /// Whether the answer may depend on how long the frame is, or on its VLAN tags.
+    pub fn asks_for_length_or_tag(&self) -> bool {
+        let words = self.text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.into_iter().any(|word| matches!(word, "len" | "greater" | "less" | "vlan"))
+    }
+
     /// Whether the program looks at the frame's Ethernet addresses.
     pub fn reads_addresses(&self) -> bool {
         self.program.iter().any(|instruction| instruction.may_load_below(12))

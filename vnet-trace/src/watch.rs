@@ -35,6 +35,8 @@ pub struct Wanted {
     pub netns: Vec<NetnsId>,
     /// Devices at which it must match; empty means any.
     pub devices: Vec<Device>,
+    /// Packets inside tunnels are matched as well.
+    pub inner: bool,
     /// Only losses.
     pub drops: bool,
     /// Only packets that took at least so long, and losses with `drops`.
@@ -60,6 +62,18 @@ impl Wanted {
                     expression.matches(&frame, event.len.max(frame.len() as u32))
                 })
             })
+    }
+
+    /// Whether what a probe let through is not of what is asked for after all, or does not say so. Probes recognise the clone of
+    /// a packet by its buffer, which the kernel may have freed without a word and given to somebody else's packet. A packet is
+    /// asked for if this holds for any sighting of it: it does for the first one, by which the probes chose it.
+    fn is_in_doubt(&self, event: &Event) -> bool {
+        let netns = event.device.map(|device| device.netns).or(event.netns);
+        let elsewhere = !self.netns.is_empty() && netns.is_none_or(|netns| !self.netns.contains(&netns))
+            || !self.devices.is_empty() && event.device.is_none_or(|device| !self.devices.contains(&device));
+        elsewhere
+            || event.bytes.is_empty()
+            || !self.inner && self.expression.as_ref().is_some_and(|expression| is_clearly_not(expression, event))
     }
 
     fn is_place(&self, device: Option<Device>) -> bool {
@@ -89,6 +103,29 @@ fn matches(expression: &Expression, frame: &Frame) -> bool {
         }),
     }
 }
+
+/// Whether a sighting has all that the expression asks about, and does not match. A sighting lacks the VLAN tag beside the packet, and the
+/// length of the frame.
+fn is_clearly_not(expression: &Expression, event: &Event) -> bool {
+    const ROOM: usize = 256;
+    let Some(ethertype) = event.mac.map(|mac| mac.ethertype).or_else(|| ethertype(&event.bytes)) else { return false };
+    if expression.asks_for_length_or_tag() || event.mac.is_none() && expression.reads_addresses() {
+        return false;
+    }
+    let mut frame = [0; ROOM];
+    if let Some(mac) = event.mac {
+        frame[..6].copy_from_slice(&mac.dst.0);
+        frame[6..12].copy_from_slice(&mac.src.0);
+    }
+    frame[12..HEADER].copy_from_slice(&ethertype.to_be_bytes());
+    let taken = event.bytes.len().min(ROOM - HEADER);
+    frame[HEADER..HEADER + taken].copy_from_slice(&event.bytes[..taken]);
+    let there = HEADER + taken;
+    expression.denies(&frame[..there], event.len.max(there as u32))
+}
+
+/// Length of an Ethernet header.
+const HEADER: usize = 14;
 
 /// The ethertype of bytes from a network header on.
 fn ethertype(bytes: &[u8]) -> Option<u16> {
@@ -184,7 +221,7 @@ impl Watcher {
     /// it is of what is asked for.
     pub fn event(&mut self, mut event: Event, matched: Matched, show: impl FnOnce(&Event, bool)) {
         let asked = match matched {
-            Matched::ByProbe => true,
+            Matched::ByProbe => !self.wanted.is_in_doubt(&event),
             Matched::NotYet => self.wanted.is_asked_event(&event),
         };
         if let Some(redaction) = &self.redaction {
@@ -275,8 +312,51 @@ pub struct Seen {
 /// Whether an event is known to be of what is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matched {
-    /// The probes gave it because it is.
+    /// The probes gave it because it is, or shares a buffer with one that is.
     ByProbe,
     /// That is still to be seen.
     NotYet,
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+    use crate::correlate::tests::{device, event};
+    use crate::model::event::EventKind;
+
+    fn datagram() -> Event {
+        let mut bytes = Vec::new();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(4000, 53);
+        builder.write(&mut bytes, &[7; 40]).unwrap();
+        event(1, 0x100, Some(device(0, 2)), &bytes, EventKind::Xmit)
+    }
+
+    fn doubts(expression: &str, wanted: Wanted, event: &Event) -> bool {
+        let expression = Some(Expression::compile(expression).unwrap());
+        Wanted { expression, ..wanted }.is_in_doubt(event)
+    }
+
+    #[test]
+    fn what_shares_a_buffer_with_what_matched_need_not_match() {
+        let own = Wanted { netns: vec![NetnsId(0)], ..Wanted::default() };
+        assert!(!doubts("udp port 53", own.clone(), &datagram()));
+        assert!(doubts("tcp", own.clone(), &datagram()));
+        assert!(doubts("udp port 53", Wanted { netns: vec![NetnsId(1)], ..own.clone() }, &datagram()));
+        assert!(doubts("udp port 53", Wanted { devices: vec![device(0, 3)], ..own.clone() }, &datagram()));
+        let without_bytes = Event { bytes: [].into(), ..datagram() };
+        assert!(doubts("udp port 53", own, &without_bytes), "it says nothing, and others of its packet do");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_in_a_sighting_is_left_to_the_probes() {
+        let cut = Event { bytes: datagram().bytes[..40].into(), ..datagram() };
+        assert!(!doubts("udp[50] = 1", Wanted::default(), &cut), "the byte is not there");
+        assert!(doubts("udp[47] = 1", Wanted::default(), &datagram()), "it is there, and is 7");
+        for expression in ["vlan 5", "greater 1000", "len > 1000", "ether host 2:2:2:2:2:3"] {
+            assert!(!doubts(expression, Wanted::default(), &datagram()), "{expression}");
+        }
+        assert!(!doubts("tcp", Wanted { inner: true, ..Wanted::default() }, &datagram()), "it may be in a tunnel");
+    }
 }

@@ -97,18 +97,22 @@ impl Instruction {
 /// Runs a program on the part of a frame that is there. `length` is that of the whole frame. The result is what the program
 /// returns: 0 if the frame does not match.
 pub(super) fn run(program: &[Instruction], frame: &[u8], length: u32) -> u32 {
+    judge(program, frame, length).unwrap_or(0)
+}
+
+/// The same; None where the program breaks off, as for a byte that is not there.
+pub(super) fn judge(program: &[Instruction], frame: &[u8], length: u32) -> Option<u32> {
     let mut machine = Machine { a: 0, x: 0, memory: [0; MEMORY], frame, length };
     let mut at = 0;
     // Jumps only go forward, so a program takes at most as many steps as it has instructions.
     while let Some(instruction) = program.get(at) {
         at += 1;
-        match machine.step(*instruction) {
-            Some(Step::On(skip)) => at += skip,
-            Some(Step::Return(value)) => return value,
-            None => return 0,
+        match machine.step(*instruction)? {
+            Step::On(skip) => at += skip,
+            Step::Return(value) => return Some(value),
         }
     }
-    0
+    Some(0)
 }
 
 struct Machine<'a> {

@@ -273,6 +273,7 @@ impl Live {
             expression,
             netns,
             devices,
+            inner: options.inner,
             drops: options.drops,
             slower_than: options.slower_than.map(|least| Nanos(least.as_nanos() as u64)),
         };

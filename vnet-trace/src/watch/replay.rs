@@ -293,7 +293,8 @@ impl Replay {
             }
         };
         let devices = live::named(snapshot, &netns, devices)?;
-        Ok(Wanted { expression: expression.clone(), netns, devices, drops: *drops, slower_than: *slower_than })
+        let (expression, drops, slower_than) = (expression.clone(), *drops, *slower_than);
+        Ok(Wanted { expression, netns, devices, inner: false, drops, slower_than })
     }
 
     /// Follows what was read, in the order of time.
