@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use vnet_trace_ebpf::{FLAG_BY_HEAD, FLAG_CLONED, FLAG_CONTEXT, FLAG_DEV_OF_ROUTE, FLAG_FIRST, FLAG_MAC};
 
 pub use vnet_trace_ebpf::{ProbeId, Role};
@@ -183,7 +184,8 @@ pub struct FibLookup {
     pub iif: u32,
     /// Output interface index that the flow asks for; 0 means any.
     pub oif: u32,
-    /// IPv4: 0 or a negative errno; -11 only means "not in this table". IPv6: always 0.
+    /// 0 or a negative errno; -11 only means "not in this table". IPv6 has no such number, but entries that say so:
+    /// those of type unreachable, which also stands where a table has nothing, count as -113.
     pub error: i32,
     /// IPv6: the route's type (RTN_UNICAST and so on).
     pub route_type: Option<u8>,
@@ -325,10 +327,29 @@ fn fib_lookup(probe: ProbeId, sighting: &Sighting<'_>) -> FibLookup {
         destination: address(packet, 16),
         iif: raw.args[1] as u32,
         oif: raw.args[2] as u32,
-        error: raw.args[3] as i32,
+        error: if probe == ProbeId::Fib6TableLookup { refusal(raw.args[4], raw.args[5]) } else { raw.args[3] as i32 },
         route_type: (probe == ProbeId::Fib6TableLookup).then_some(raw.args[4] as u8),
         gateway: some(address(packet, 32)),
     }
+}
+
+/// What an IPv6 entry means that only says that there is no way: its device is `lo`, and nothing is sent there.
+/// (`fib6_prop` in net/ipv6/route.c, Linux 6.12)
+fn refusal(kind: u64, flags: u64) -> i32 {
+    const RTF_REJECT: u64 = 0x200;
+    const RTN_BLACKHOLE: u64 = 6;
+    const RTN_PROHIBIT: u64 = 8;
+    const RTN_THROW: u64 = 9;
+    if flags & RTF_REJECT == 0 {
+        return 0;
+    }
+    let errno = match kind {
+        RTN_BLACKHOLE => Errno::EINVAL,
+        RTN_PROHIBIT => Errno::EACCES,
+        RTN_THROW => Errno::EAGAIN,
+        _ => Errno::EHOSTUNREACH,
+    };
+    -(errno as i32)
 }
 
 /// Reads 16 bytes as an address; `::ffff:a.b.c.d` is an IPv4 address, and what is not there is `::`.
@@ -341,4 +362,17 @@ fn address(bytes: &[u8], at: usize) -> IpAddr {
 /// An IPv4 address that the kernel handed over as a number in network byte order.
 fn network_ipv4(argument: u64) -> Ipv4Addr {
     Ipv4Addr::from((argument as u32).to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_entry_that_rejects_is_no_way() {
+        // A unicast route with a gateway, what stands where a table has nothing, and a prohibit route.
+        assert_eq!(refusal(1, 0x3), 0);
+        assert_eq!(refusal(7, 0x20_0200), -113);
+        assert_eq!(refusal(8, 0x20_0200), -13);
+    }
 }
