@@ -53,7 +53,7 @@ pub fn unreadable(path: &Path, error: RecordingError) -> Failure {
 
 /// A file is there and is no recording that can be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot explain {}", path.display())]
+#[error("cannot read {}", path.display())]
 struct Unreadable {
     path: PathBuf,
     source: RecordingError,
