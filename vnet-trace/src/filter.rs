@@ -25,6 +25,7 @@ mod translate;
 
 pub use classic::Instruction;
 pub use frames::Kinds;
+pub use vnet_trace_ebpf::FRAME_REACH;
 
 /// The text of an expression and the program that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

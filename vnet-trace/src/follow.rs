@@ -67,7 +67,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            open: 16_384,
+            open: 8_192,
             sightings: 256,
             linger: Nanos(5_000_000),
             idle: Nanos(250_000_000),

@@ -3,7 +3,7 @@
 //! This joins the stages for an endless stream as [`crate::ask`] does for one question. [`Watcher`] is the pure half: it takes
 //! events and frames and gives [`Told`] ways, live or from a recording alike. [`live`] looks at this machine.
 
-use crate::filter::Expression;
+use crate::filter::{Expression, FRAME_REACH};
 use crate::follow::totals::Totals;
 use crate::follow::way::{Ground, Told};
 use crate::follow::{Counts, Follower, Limits};
@@ -55,12 +55,8 @@ impl Wanted {
         let device = event.device;
         self.is_place(device)
             && self.expression.as_ref().is_none_or(|expression| {
-                let ethertype = event.mac.map(|mac| mac.ethertype).or_else(|| ethertype(&event.bytes));
-                ethertype.is_some_and(|ethertype| {
-                    let (dst, src) = event.mac.map_or(([0; 6], [0; 6]), |mac| (mac.dst.0, mac.src.0));
-                    let frame = [&dst[..], &src, &ethertype.to_be_bytes(), &event.bytes].concat();
-                    expression.matches(&frame, event.len.max(frame.len() as u32))
-                })
+                framed(event, &mut [0; FRAME_REACH])
+                    .is_some_and(|frame| expression.matches(frame, event.len.max(frame.len() as u32)))
             })
     }
 
@@ -107,25 +103,28 @@ fn matches(expression: &Expression, frame: &Frame) -> bool {
 /// Whether a sighting has all that the expression asks about, and does not match. A sighting lacks the VLAN tag beside the packet, and the
 /// length of the frame.
 fn is_clearly_not(expression: &Expression, event: &Event) -> bool {
-    const ROOM: usize = 256;
-    let Some(ethertype) = event.mac.map(|mac| mac.ethertype).or_else(|| ethertype(&event.bytes)) else { return false };
     if expression.asks_for_length_or_tag() || event.mac.is_none() && expression.reads_addresses() {
         return false;
     }
-    let mut frame = [0; ROOM];
-    if let Some(mac) = event.mac {
-        frame[..6].copy_from_slice(&mac.dst.0);
-        frame[6..12].copy_from_slice(&mac.src.0);
-    }
-    frame[12..HEADER].copy_from_slice(&ethertype.to_be_bytes());
-    let taken = event.bytes.len().min(ROOM - HEADER);
-    frame[HEADER..HEADER + taken].copy_from_slice(&event.bytes[..taken]);
-    let there = HEADER + taken;
-    expression.denies(&frame[..there], event.len.max(there as u32))
+    framed(event, &mut [0; FRAME_REACH])
+        .is_some_and(|frame| expression.denies(frame, event.len.max(frame.len() as u32)))
 }
 
 /// Length of an Ethernet header.
 const HEADER: usize = 14;
+
+/// A sighting as the Ethernet frame that an expression asks about, as far as one can reach; None if its type is not known.
+fn framed<'a>(event: &Event, room: &'a mut [u8; FRAME_REACH]) -> Option<&'a [u8]> {
+    let ethertype = event.mac.map(|mac| mac.ethertype).or_else(|| ethertype(&event.bytes))?;
+    if let Some(mac) = event.mac {
+        room[..6].copy_from_slice(&mac.dst.0);
+        room[6..12].copy_from_slice(&mac.src.0);
+    }
+    room[12..HEADER].copy_from_slice(&ethertype.to_be_bytes());
+    let taken = event.bytes.len().min(FRAME_REACH - HEADER);
+    room[HEADER..HEADER + taken].copy_from_slice(&event.bytes[..taken]);
+    Some(&room[..HEADER + taken])
+}
 
 /// The ethertype of bytes from a network header on.
 fn ethertype(bytes: &[u8]) -> Option<u16> {
